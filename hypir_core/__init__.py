@@ -1,0 +1,109 @@
+"""One-Step Restore: the library under the ComfyUI nodes, the command line and the training.
+
+>>> from hypir_core import Request, Runtime, load_engine, restore
+>>> engine, dtype = load_engine("built-in", options={}, device=device)
+>>> restored = restore(engine, image_01, Request(), Runtime(device=device, dtype=dtype))
+
+Importing this package is light: every name below is imported when it is first used. No module is named like
+a function listed here, because importing a module would hide the function.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .color.mode import ColorFix
+    from .config import build, preset, preset_names
+    from .device import Runtime, pick_device, pick_dtype
+    from .engines.base import Engine, EngineSpec, Prepared
+    from .engines.catalog import ENGINES, load_engine
+    from .errors import HypirError
+    from .image.files import read_picture, to_planes, write_picture
+    from .image.plane import Box, Plane
+    from .image.size import TargetSize
+    from .registry import Registry
+    from .request import Report, Request
+    from .pipeline import Restored, restore
+    from .tiling.plan import TileConfig, TilePlan, plan_tiles
+    from .tiling.run import Stage, run_stage
+    from .tiling.window import Window
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Box": ".image.plane",
+    "ColorFix": ".color.mode",
+    "ENGINES": ".engines.catalog",
+    "Engine": ".engines.base",
+    "EngineSpec": ".engines.base",
+    "HypirError": ".errors",
+    "Plane": ".image.plane",
+    "Prepared": ".engines.base",
+    "Registry": ".registry",
+    "Report": ".request",
+    "Request": ".request",
+    "Restored": ".pipeline",
+    "Runtime": ".device",
+    "Stage": ".tiling.run",
+    "TargetSize": ".image.size",
+    "TileConfig": ".tiling.plan",
+    "TilePlan": ".tiling.plan",
+    "Window": ".tiling.window",
+    "build": ".config",
+    "load_engine": ".engines.catalog",
+    "pick_device": ".device",
+    "pick_dtype": ".device",
+    "plan_tiles": ".tiling.plan",
+    "preset": ".config",
+    "preset_names": ".config",
+    "read_picture": ".image.files",
+    "restore": ".pipeline",
+    "run_stage": ".tiling.run",
+    "to_planes": ".image.files",
+    "write_picture": ".image.files",
+}
+
+__all__ = [  # noqa: PLE0604  # a literal list, kept sorted; a test compares it with _HOME
+    "ENGINES",
+    "Box",
+    "ColorFix",
+    "Engine",
+    "EngineSpec",
+    "HypirError",
+    "Plane",
+    "Prepared",
+    "Registry",
+    "Report",
+    "Request",
+    "Restored",
+    "Runtime",
+    "Stage",
+    "TargetSize",
+    "TileConfig",
+    "TilePlan",
+    "Window",
+    "build",
+    "load_engine",
+    "pick_device",
+    "pick_dtype",
+    "plan_tiles",
+    "preset",
+    "preset_names",
+    "read_picture",
+    "restore",
+    "run_stage",
+    "to_planes",
+    "write_picture",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,45 @@
+"""The command line: ``hypir restore | degrade | eval | demo | doctor | engines``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 a picture failed, 2 wrong usage, 130 Ctrl-C.
+
+    ``--debug`` anywhere shows the traceback of an error.
+    """
+    from ..errors import Cancelled, ConfigError, HypirError, UnknownNameError
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        try:
+            from .app import app
+        except ModuleNotFoundError as err:
+            if err.name not in {"typer", "rich"}:
+                raise
+            print(f"hypir: the command line needs {err.name!r}; run: pip install 'onestep-restore[cli]'", file=sys.stderr)  # noqa: T201
+            return 2
+        app(args=words, prog_name="hypir")
+        return 0
+    except SystemExit as stop:  # how typer ends: 0 for --help, 2 for wrong usage, a command's own code
+        return stop.code if isinstance(stop.code, int) else 0
+    except Cancelled:
+        if debug:
+            raise
+        _say("stopped; what is finished stays, and the same command goes on from there")
+        return 130
+    except HypirError as err:
+        if debug:
+            raise
+        _say(str(err))
+        return 2 if isinstance(err, (ConfigError, UnknownNameError)) else 1
+
+
+def _say(message: str) -> None:
+    for line in message.splitlines():
+        print(f"hypir: {line}", file=sys.stderr)  # noqa: T201  # the one place where an error reaches the user

@@ -1,0 +1,38 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import degrade, demo, doctor, engines, evaluate, restore
+
+app = typer.Typer(
+    help="Restore old, small, blurred or over-compressed pictures.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("restore")(restore.restore_command)
+app.command("degrade")(degrade.degrade_command)
+app.command("eval")(evaluate.eval_command)
+app.command("demo")(demo.demo_command)
+app.command("doctor")(doctor.doctor_command)
+app.command("engines")(engines.engines_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"onestep-restore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    """Restore old, small, blurred or over-compressed pictures."""

@@ -1,0 +1,56 @@
+"""``hypir degrade``: make a good picture bad, to try a restorer on it or to make training pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import console
+
+
+def degrade_command(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders (recursive) or globs.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Output file, or folder for several inputs.")],
+    preset: Annotated[str, typer.Option(help="Recipe: a preset's name or a YAML file.")] = "realesrgan",
+    scale: Annotated[
+        float | None, typer.Option(help="Shrink by this factor as well; default: the recipe decides.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Picture k of the run is drawn from seed + k.")] = 0,
+    format_name: Annotated[str, typer.Option("--format", help="png, jpg, webp or tiff.")] = "png",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.")] = False,
+) -> None:
+    """Degrade pictures the way cameras, scanners and the web do, and say what was done to each."""
+    import torch
+
+    from ..batch import collect_jobs
+    from ..degrade import degrade, load_recipe
+    from ..errors import HypirError
+    from ..image.files import read_picture, to_planes, write_picture
+
+    recipe = load_recipe(preset)
+    jobs, _ = collect_jobs(inputs, out, format_name=format_name)
+    failed = 0
+    for index, job in enumerate(jobs):
+        try:
+            picture = read_picture(job.source)
+            color_01, _alpha = to_planes(picture)
+            made = degrade(color_01, recipe, generator=torch.Generator().manual_seed(seed + index), scale=scale)
+            write_picture(
+                job.output,
+                made.lq_01,
+                like=picture,
+                format_name=format_name,
+                bits=8,
+                text={"hypir.degrade": f"{preset} seed {seed + index}: {made.notes[0]}"},
+                force=force,
+                protect=[j.source for j in jobs],
+            )
+        except HypirError as err:
+            failed += 1
+            console.err.print(f"hypir: {job.source}: {err}", markup=False)
+        else:
+            console.out.print(f"{job.output}: {made.notes[0]}", markup=False)
+    if failed:
+        raise typer.Exit(1)

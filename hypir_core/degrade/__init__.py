@@ -1,0 +1,24 @@
+"""Make good pictures worse, as the world does: blur, resizing, noise, compression, age."""
+
+from .apply import Degraded, apply_draw, degrade
+from .choices import Draw, Sizes, sizes_of
+from .draw import child_seeds, draw
+from .jpeg import jpeg_round_trip
+from .notes import describe
+from .recipe import Recipe, load_recipe, recipe_names
+
+__all__ = [
+    "Degraded",
+    "Draw",
+    "Recipe",
+    "Sizes",
+    "apply_draw",
+    "child_seeds",
+    "degrade",
+    "describe",
+    "draw",
+    "jpeg_round_trip",
+    "load_recipe",
+    "recipe_names",
+    "sizes_of",
+]

@@ -1,0 +1,161 @@
+"""From a generator's weight file to a feed-forward engine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..device import DTYPES, pick_dtype
+from ..errors import MissingDependencyError, SpecMismatchError, SpecMissingError, WeightsError
+from ..models.generators import GENERATORS
+from ..weights.spec import GeneratorSpec, spec_from_metadata
+from ..weights.tensors import TensorFile, check_finite, read_tensors
+from .base import EngineSpec
+from .catalog import BuiltInOptions, UpscalerOptions
+from .feed_forward import UNKNOWN_RADIUS, CastInput, FeedForward, default_tile
+
+BUILT_IN = Path(__file__).parent.parent / "weights" / "builtin" / "restorer_x4.safetensors"
+
+LIVE_MAPS = 4
+"""Feature maps that are alive at once in a plain convolutional net on inference: input, output, workspace."""
+
+
+def load_built_in(options: BuiltInOptions, device: torch.device, dtype: str) -> tuple[FeedForward, torch.dtype]:
+    """Load the restorer that ships inside the package."""
+    del options
+    return _load(BUILT_IN, "built-in", device, dtype)
+
+
+def load_upscaler(options: UpscalerOptions, device: torch.device, dtype: str) -> tuple[FeedForward, torch.dtype]:
+    """Load a super-resolution model file: ours by its spec, any other through spandrel."""
+    return _load(options.weights, "upscaler", device, dtype)
+
+
+def _load(path: Path, name: str, device: torch.device, dtype: str) -> tuple[FeedForward, torch.dtype]:
+    file = read_tensors(path)
+    check_finite(file.tensors, path)
+    try:
+        spec = spec_from_metadata(file.metadata, path)
+    except SpecMissingError:
+        loaded = _with_spandrel(file, name, device, dtype)
+    else:
+        if not isinstance(spec, GeneratorSpec):
+            raise SpecMismatchError(f"{path}: expected a generator, got a {spec.kind}; use another --engine for it")
+        loaded = _ours(file, spec, name, device, dtype)
+    return _engine(path, loaded, name)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Loaded:
+    """A generator and what the engine must know about it."""
+
+    net: nn.Module
+    dtype: torch.dtype
+    dtypes: tuple[str, ...]
+    scale: int
+    radius: int
+    channels: int
+    features: int
+    multiple: int
+    licence: str
+
+
+def _ours(file: TensorFile, spec: GeneratorSpec, name: str, device: torch.device, dtype: str) -> _Loaded:
+    sizes = {"in_channels": spec.in_channels, "out_channels": spec.out_channels, "features": spec.features}
+    if spec.growth is not None:
+        sizes["growth"] = spec.growth
+    net = GENERATORS.get(spec.architecture)(**sizes, blocks=spec.blocks, scale=spec.scale)
+    _check_keys(net, file, name)
+    dtypes = tuple(DTYPES)
+    chosen = pick_dtype(dtype, device, dtypes)
+    net.load_state_dict(file.tensors)
+    return _Loaded(
+        net=net.to(chosen, memory_format=torch.channels_last),  # type: ignore[call-overload]  # torch's stub lacks it
+        dtype=chosen,
+        dtypes=dtypes,
+        scale=spec.scale,
+        radius=int(net.receptive_radius),
+        channels=spec.in_channels,
+        features=spec.features,
+        multiple=int(getattr(net, "fold", 1)),
+        licence=spec.licence,
+    )
+
+
+def _check_keys(net: nn.Module, file: TensorFile, name: str) -> None:
+    expected = {key: tuple(t.shape) for key, t in net.state_dict().items()}
+    got = {key: tuple(t.shape) for key, t in file.tensors.items()}
+    if expected != got:
+        wrong = sorted(key for key in expected.keys() | got.keys() if expected.get(key) != got.get(key))
+        key = wrong[0]
+        raise SpecMismatchError(
+            f"{file.path}: {len(wrong)} tensors do not fit engine {name!r}; the first is {key!r}: "
+            f"expected {expected.get(key, 'none')}, got {got.get(key, 'none')}"
+        )
+
+
+def _with_spandrel(file: TensorFile, name: str, device: torch.device, dtype: str) -> _Loaded:
+    try:
+        import spandrel
+    except ModuleNotFoundError as err:
+        raise MissingDependencyError("spandrel", "upscalers", f"reading {file.path.name}") from err
+    try:
+        model = spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(file.tensors))
+    except spandrel.UnsupportedModelError as err:
+        raise WeightsError(
+            f"{file.path}: expected a super-resolution model that spandrel reads, got an unknown layout of "
+            f"{len(file.tensors)} tensors ({next(iter(file.tensors))}, …)"
+        ) from err
+    if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != model.output_channels:
+        raise WeightsError(f"{file.path}: expected a picture-to-picture model, got {model.architecture.name}")
+    halves = {"bfloat16": model.supports_bfloat16, "float16": model.supports_half}
+    dtypes = ("float32", *(n for n, supported in halves.items() if supported))
+    chosen = pick_dtype(dtype, device, dtypes)
+    return _Loaded(
+        net=CastInput(model.model, chosen),
+        dtype=chosen,
+        dtypes=dtypes,
+        scale=model.scale,
+        radius=UNKNOWN_RADIUS,
+        channels=model.input_channels,
+        features=64,
+        multiple=max(1, model.size_requirements.multiple_of),
+        licence=f"see the source of the file ({model.architecture.name})",
+    )
+
+
+def _engine(path: Path, loaded: _Loaded, name: str) -> tuple[FeedForward, torch.dtype]:
+    tile = default_tile(loaded.scale, loaded.radius)
+    spec = EngineSpec(
+        name=name,
+        family="feed_forward",
+        weights=f"{path.name} {_short_hash(path)}",
+        channels=loaded.channels,
+        default_scale=float(loaded.scale),
+        tile=tile,
+        dtypes=loaded.dtypes,
+        restores_alpha=True,
+        licence=loaded.licence,
+    )
+    finest = max(loaded.features, loaded.channels * loaded.scale**2 * 2)
+    engine = FeedForward(
+        spec=spec,
+        net=loaded.net.eval().requires_grad_(False),
+        scale=loaded.scale,
+        radius=loaded.radius,
+        bytes_per_input_px=LIVE_MAPS * 4.0 * finest,
+        multiple=loaded.multiple,
+    )
+    return engine, loaded.dtype
+
+
+def _short_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"sha256:{digest.hexdigest()[:16]}"

@@ -1,0 +1,1 @@
+"""Pictures: planes, files, sizes."""

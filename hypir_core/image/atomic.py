@@ -1,0 +1,54 @@
+"""Write a file so that it is either whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import ImageFileError
+
+_ADVICE = {
+    errno.ENOSPC: ("room on the disk", "free some space or choose another folder"),
+    errno.EDQUOT: ("room in the disk quota", "free some space or choose another folder"),
+    errno.EACCES: ("a folder that can be written", "change its permissions or choose another folder"),
+    errno.EPERM: ("a folder that can be written", "change its permissions or choose another folder"),
+    errno.EROFS: ("a folder that can be written", "choose a folder that is not mounted read-only"),
+    errno.ENOTDIR: ("folders only above the file's name", "choose another folder"),
+    errno.EEXIST: ("folders only above the file's name", "choose another folder"),
+    errno.EISDIR: ("a file name", "choose a name that is not a folder's"),
+    errno.ENAMETOOLONG: ("a name that the disk can store", "choose a shorter name"),
+}
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file (read and write) that takes the name `path` when the block ends without an exception.
+
+    Until then it lies beside it as ``.<name>.<random>.tmp``; on any exception, an interrupt included, it is
+    removed and whatever was at `path` before is untouched. Parent folders are created. Nothing is synced:
+    this guards against a stopped program, not against a power cut.
+
+    Raises:
+        ImageFileError: the folder cannot be made or written, the disk is full …, with advice.
+    """
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("x+b") as file:
+                yield file
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as err:
+        raise ImageFileError(explain_os_error(path, err)) from err
+
+
+def explain_os_error(path: Path, err: OSError) -> str:
+    """Return one line: what writing `path` needed, what the system said, what to do."""
+    expected, advice = _ADVICE.get(err.errno or 0, ("a place that can be written", "check the path"))
+    return f"{path}: expected {expected}, got: {err.strerror or err}; {advice}"

@@ -1,0 +1,79 @@
+"""Bicubic resizing, antialiased when it shrinks, of a whole picture or of any part of its result.
+
+Convention: pixel centres at half-integers (align_corners false), Keys' cubic kernel with a = −0.5 (Keys 1981,
+eq. 4), stretched by the shrink factor when shrinking, taps outside the picture dropped and the rest normalised.
+This is what Pillow's BICUBIC and torch's ``interpolate(mode="bicubic", antialias=True)`` compute.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+KEYS_A = -0.5
+
+
+def resize(image_bchw: Tensor, size_px: tuple[int, int]) -> Tensor:
+    """Resize a whole picture. [b c h w] → [b c *size_px], same format and device, not clamped."""
+    if tuple(image_bchw.shape[-2:]) == tuple(size_px):
+        return image_bchw
+    return F.interpolate(image_bchw, size=size_px, mode="bicubic", antialias=True, align_corners=False)
+
+
+def resize_part(
+    image_bchw: Tensor, size_px: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
+) -> Tensor:
+    """Return rows [rows[0], rows[1]) and the same of columns of `resize(image, size_px)`, without the rest.
+
+    Shapes: [b c h w] → [b c rows columns], float32.
+    """
+    source_columns = _sources(image_bchw.shape[-1], size_px[1], columns)
+    x = image_bchw[..., source_columns[0] : source_columns[1]].float()
+    x = _resize_axis(x, -2, size_px[0], rows, whole=image_bchw.shape[-2], offset=0)
+    return _resize_axis(x, -1, size_px[1], columns, whole=image_bchw.shape[-1], offset=source_columns[0])
+
+
+def _sources(length: int, size_px: int, part: tuple[int, int]) -> tuple[int, int]:
+    """Return the range of source cells that a part of one axis is made of."""
+    if length == size_px:
+        return part
+    index, _ = _taps(length, size_px)
+    return int(index[part[0] : part[1]].min()), int(index[part[0] : part[1]].max()) + 1
+
+
+def _resize_axis(x: Tensor, dim: int, size_px: int, part: tuple[int, int], *, whole: int, offset: int) -> Tensor:
+    """Resize one axis of `x`, which holds the source cells from `offset` on of an axis of `whole` cells."""
+    if whole == size_px:
+        return x.narrow(dim, part[0] - offset, part[1] - part[0])
+    index, weights = _taps(whole, size_px)
+    index = index[part[0] : part[1]].to(x.device) - offset
+    weights = weights[part[0] : part[1]].to(x.device)
+    shape = [-1, 1] if dim == -2 else [-1]
+    out = x.index_select(dim, index[:, 0]).mul_(weights[:, 0].reshape(shape))
+    for tap in range(1, index.shape[1]):
+        out.addcmul_(x.index_select(dim, index[:, tap]), weights[:, tap].reshape(shape))
+    return out
+
+
+@lru_cache(maxsize=8)
+def _taps(length: int, size_px: int) -> tuple[Tensor, Tensor]:
+    """Return source indices and weights [size_px taps] of every output cell along one axis."""
+    ratio = length / size_px
+    stretch = max(ratio, 1.0)
+    centre = (torch.arange(size_px, dtype=torch.float64) + 0.5) * ratio
+    first = (centre - 2 * stretch + 0.5).floor().long()
+    taps = int(4 * stretch) + 2
+    index = first[:, None] + torch.arange(taps)
+    distance = ((index + 0.5 - centre[:, None]) / stretch).abs()
+    weights = _keys(distance) * ((index >= 0) & (index < length))
+    weights = weights / weights.sum(1, keepdim=True)
+    return index.clamp(0, length - 1), weights.float()
+
+
+def _keys(d: Tensor) -> Tensor:
+    near = (KEYS_A + 2) * d**3 - (KEYS_A + 3) * d**2 + 1
+    far = KEYS_A * (d**3 - 5 * d**2 + 8 * d - 4)
+    return torch.where(d <= 1, near, torch.where(d < 2, far, torch.zeros_like(d)))

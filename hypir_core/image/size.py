@@ -1,0 +1,60 @@
+"""How large the result is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..config import strict
+from ..errors import ConfigError
+
+MAX_SIDE_PX = 16384
+MAX_SCALE = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSize:
+    """At most one of the three; none of them means the engine's own scale."""
+
+    __pydantic_config__ = strict
+
+    scale: float | None = None
+    """Factor on both sides, 1 to 8; the result is exactly round(h·scale) × round(w·scale)."""
+    longest_side_px: int | None = None
+    """The longer side becomes this many pixels."""
+    megapixels: float | None = None
+    """The area becomes this many million pixels."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        given = [n for n in ("scale", "longest_side_px", "megapixels") if getattr(self, n) is not None]
+        if len(given) > 1:
+            problems.append(f"give one of scale, longest side and megapixels, got {' and '.join(given)}")
+        if self.scale is not None and not 1 <= self.scale <= MAX_SCALE:
+            problems.append(f"scale must be from 1 to {MAX_SCALE:g}, got {self.scale:g}")
+        if self.longest_side_px is not None and not 1 <= self.longest_side_px <= MAX_SIDE_PX:
+            problems.append(f"longest side must be from 1 to {MAX_SIDE_PX} px, got {self.longest_side_px}")
+        if self.megapixels is not None and not (math.isfinite(self.megapixels) and self.megapixels > 0):
+            problems.append(f"megapixels must be a positive number, got {self.megapixels:g}")
+        if problems:
+            raise ConfigError(problems)
+
+    def size_for(self, height_px: int, width_px: int, *, default_scale: float) -> tuple[int, int]:
+        """Return the (height, width) in pixels that a picture of this size gets.
+
+        Raises:
+            ConfigError: a side would be longer than 16384 px.
+        """
+        factor = default_scale if self.scale is None else self.scale
+        if self.longest_side_px is not None:
+            factor = self.longest_side_px / max(height_px, width_px)
+        elif self.megapixels is not None:
+            factor = math.sqrt(self.megapixels * 1e6 / (height_px * width_px))
+        size = (max(1, round(height_px * factor)), max(1, round(width_px * factor)))
+        if max(size) > MAX_SIDE_PX:
+            raise ConfigError(
+                f"the result would be {size[1]}×{size[0]} px; the longest side allowed is {MAX_SIDE_PX} px: "
+                f"choose a scale of at most {MAX_SIDE_PX / max(height_px, width_px):.2f}, or --longest-side"
+            )
+        return size
+

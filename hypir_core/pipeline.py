@@ -1,0 +1,143 @@
+"""The spine: one photo walks through a short row of stages, tile by tile.
+
+validate → size → prepare (pad onto the grain) → tiled stages (each inside the memory ladder) → crop → resize
+→ colour fix → strength. Everything else in this project prepares this walk or reports on it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .color.fix import apply_color_fix_
+from .device import Runtime, describe_device
+from .engines.base import Engine
+from .errors import RangeError, ShapeError
+from .image.resize import resize, resize_part
+from .request import Report, Request
+from .tiling.plan import TileConfig
+from .tiling.run import StageReport, run_stage
+
+BLOCK_PX = 1024
+"""Side of the blocks in which the finishing touches pass over the picture."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restored:
+    """A restored picture and how it came about."""
+
+    image_01: Tensor
+    """[b c H W] float32 in [0,1]."""
+    report: Report
+
+
+@torch.no_grad()
+def restore(
+    engine: Engine, image_01: Tensor, request: Request, runtime: Runtime, *, mask_01: Tensor | None = None
+) -> Restored:
+    """Restore a picture.
+
+    Args:
+        engine: from `engines.catalog.load_engine`.
+        image_01: [b c h w] in [0,1], any floating format; c is the engine's channel count, or 1 for grey.
+        request: what is asked for.
+        runtime: device, memory, progress, cancellation.
+        mask_01: optional [b|1 1 h w] in [0,1], multiplied into the request's strength: 0 keeps the input.
+
+    Returns:
+        The picture at exactly the requested size, float32 on the runtime's canvas device, and the report.
+
+    Raises:
+        ShapeError, RangeError: the picture or the mask is not what is stated above.
+        ConfigError: the size or the tiles cannot be had.
+        OutOfMemoryError: even the last rung of the memory ladder was too much.
+    """
+    started = time.perf_counter()
+    check_image(image_01, channels=engine.spec.channels)
+    image = image_01.float().to(runtime.canvas_device)
+    grey = image.shape[1] == 1 and engine.spec.channels != 1
+    size_px = request.target.size_for(*image.shape[-2:], default_scale=engine.spec.default_scale)
+    tile = tile_for(request, engine.spec.tile)
+
+    source = image.expand(-1, engine.spec.channels, -1, -1) if grey else image
+    prepared = engine.prepare(source, size_px, request)
+    plane, stage_reports = prepared.plane, []
+    for stage in engine.stages(prepared, request):
+        plane, stage_report = run_stage(stage, plane, tile=tile, runtime=runtime)
+        stage_reports.append(stage_report)
+
+    content = plane.data_bchw[..., : prepared.content_px[0], : prepared.content_px[1]]
+    content = resize(content.mean(1, keepdim=True) if grey else content, size_px)
+    mode = request.color_fix if request.color_fix is not None else engine.spec.color_fix
+    apply_color_fix_(
+        content,
+        lambda y0, y1, x0, x1: resize_part(image, size_px, (y0, y1), (x0, x1)),
+        mode=mode,
+        strength=request.color_strength,
+        block_px=BLOCK_PX,
+    )
+    _apply_strength_(content, image, request.strength, mask_01)
+    report = Report(
+        engine=engine.spec.name,
+        weights=engine.spec.weights,
+        input_px=(image.shape[-2], image.shape[-1]),
+        output_px=size_px,
+        device=describe_device(runtime.device),
+        dtype=str(runtime.dtype).removeprefix("torch."),
+        stages=tuple(stage_reports),
+        seconds=time.perf_counter() - started,
+        color_fix=mode.value,
+        prompt=request.prompt if engine.spec.wants_prompt else "",
+        seed=request.seed,
+        notes=(*prepared.notes, *_rung_notes(stage_reports)),
+        peak_device_bytes=torch.cuda.max_memory_allocated(runtime.device) if runtime.device.type == "cuda" else None,
+    )
+    return Restored(content, report)
+
+
+def check_image(image_01: Tensor, *, channels: int) -> None:
+    """Raise unless the tensor is a picture: [b c h w], float, finite, in [0,1]."""
+    if image_01.ndim != 4 or image_01.shape[1] not in {1, channels} or 0 in image_01.shape:
+        raise ShapeError(f"expected a picture [b {channels} h w] or grey [b 1 h w], got {tuple(image_01.shape)}")
+    if not image_01.is_floating_point():
+        raise RangeError(f"expected floating-point values in [0,1], got {image_01.dtype}; divide by 255 or 65535")
+    low, high = (float(v) for v in torch.aminmax(image_01))
+    if not (low >= 0 and high <= 1):  # also true for NaN
+        raise RangeError(f"expected finite values in [0,1], got {low:g} to {high:g}")
+
+
+def tile_for(request: Request, default: TileConfig) -> TileConfig:
+    """Return the tiles a request asks for, the engine's own where it is silent.
+
+    A smaller tile without a word about the overlap gets at most a quarter of its side as overlap.
+    """
+    tile_px = default.tile_px if request.tile_px is None else request.tile_px
+    overlap_px = min(default.overlap_px, tile_px // 4) if request.overlap_px is None else request.overlap_px
+    if request.tile_px is None and request.overlap_px is None:
+        overlap_px = default.overlap_px
+    return replace(default, tile_px=tile_px, overlap_px=overlap_px, window=request.window or default.window)
+
+
+def _apply_strength_(content: Tensor, image: Tensor, strength: float, mask_01: Tensor | None) -> None:
+    """Blend with the resized input block by block, clamp to [0,1], in place."""
+    if mask_01 is not None and (mask_01.ndim != 4 or mask_01.shape[-2:] != image.shape[-2:]):
+        raise ShapeError(f"expected a mask [b|1 1 {image.shape[-2]} {image.shape[-1]}], got {tuple(mask_01.shape)}")
+    if strength < 1 or mask_01 is not None:
+        size = (content.shape[-2], content.shape[-1])
+        mask = None if mask_01 is None else mask_01.float().to(content.device)
+        for y0 in range(0, size[0], BLOCK_PX):
+            rows = (y0, min(y0 + BLOCK_PX, size[0]))
+            block = content[..., rows[0] : rows[1], :]
+            amount: Tensor | float = strength
+            if mask is not None:
+                amount = strength * resize_part(mask, size, rows, (0, size[1])).clamp_(0, 1)
+            before = resize_part(image, size, rows, (0, size[1])).clamp_(0, 1)
+            block.sub_(before).mul_(amount).add_(before)
+    content.clamp_(0, 1)
+
+
+def _rung_notes(reports: list[StageReport]) -> tuple[str, ...]:
+    return tuple(f"{report.name}: out of memory, {rung}" for report in reports for rung in report.rungs)

@@ -1,0 +1,107 @@
+"""What the user asks for, and what is told about the run afterwards: both JSON-able, both written into the picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .color.mode import ColorFix
+from .config import strict, to_plain
+from .errors import ConfigError
+from .image.size import TargetSize
+from .tiling.run import StageReport
+from .tiling.window import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One wish, independent of the picture and of the machine."""
+
+    __pydantic_config__ = strict
+
+    engine: str = "built-in"
+    """Name from the engine catalog."""
+    target: TargetSize = field(default_factory=TargetSize)
+    """Size of the result; by default the engine's own scale."""
+    prompt: str = ""
+    """What the picture shows, for engines that listen; generic quality words lower quality."""
+    seed: int = 0
+    """Only engines that draw noise depend on it."""
+    tile_px: int | None = None
+    """Nominal tile side in output pixels; None takes the engine's."""
+    overlap_px: int | None = None
+    """Least overlap of neighbouring tiles in output pixels; None takes the engine's."""
+    window: Window | None = None
+    """Shape of the blend; None takes the engine's."""
+    color_fix: ColorFix | None = None
+    """Where low frequencies (colour) come from; None takes the engine's."""
+    color_strength: float = 1.0
+    """0 leaves the engine's colours, 1 applies the colour fix fully."""
+    strength: float = 1.0
+    """0 gives the resized input back, 1 the restored picture."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of this engine only; a key that the engine does not know is an error."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name.replace('_', ' ')} must be from 0 to 1, got {value:g}"
+            for name in ("color_strength", "strength")
+            if not 0 <= (value := getattr(self, name)) <= 1
+        ]
+        if not 0 <= self.seed < 2**63:
+            problems.append(f"seed must be from 0 to 2**63 − 1, got {self.seed}")
+        if problems:
+            raise ConfigError(problems)
+
+    def to_json(self) -> str:
+        """Return the request as one line of JSON with sorted keys."""
+        return json.dumps(to_plain(self), sort_keys=True, ensure_ascii=False)
+
+    def key(self) -> str:
+        """Return a short hash of the request: the same wish has the same key."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How one picture was restored."""
+
+    engine: str
+    weights: str
+    """File name and content hash of the weights, or ``random``."""
+    input_px: tuple[int, int]
+    """Height and width."""
+    output_px: tuple[int, int]
+    device: str
+    dtype: str
+    stages: tuple[StageReport, ...]
+    seconds: float
+    color_fix: str
+    prompt: str
+    seed: int
+    notes: tuple[str, ...] = ()
+    """What the user should know: memory rungs, a truncated prompt, …"""
+    peak_device_bytes: int | None = None
+    """Highest memory allocated on a CUDA device during the run."""
+    software: Mapping[str, str] = field(default_factory=lambda: software_versions())
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the report as JSON."""
+        return json.dumps(to_plain(self), sort_keys=True, ensure_ascii=False, indent=indent)
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    import torch
+
+    from . import __version__
+
+    return {
+        "onestep-restore": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }

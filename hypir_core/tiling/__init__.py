@@ -1,0 +1,1 @@
+"""Where tiles lie, how they blend, how they run."""

@@ -1,0 +1,187 @@
+"""What travels with weights so that nobody retypes it: a JSON text, ``hypir.spec``, in the file's metadata.
+
+The JSON carries ``kind`` (which dataclass) and ``schema`` (its version) besides the fields.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+from .. import config
+from ..errors import ConfigError, SpecMismatchError, SpecMissingError, UnknownNameError, WeightsError
+from .lora_names import TARGET_MODULES
+
+METADATA_KEY = "hypir.spec"
+
+SCHEMA = 1
+"""Version of the fields below. It grows when an older reader would misunderstand a file."""
+
+NOT_STATED = "not stated in the source file"
+"""Licence and origin of a file that came without a spec."""
+
+
+class Prediction(str, Enum):
+    """What the UNet predicts."""
+
+    eps = "eps"
+    v = "v"
+
+
+class ValueRange(str, Enum):
+    """Range of the numbers a pixel network takes and gives."""
+
+    unit = "unit"
+    """[0,1]"""
+    pm1 = "pm1"
+    """[-1,1]"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraSpec:
+    """A LoRA for one step of a latent diffusion UNet; the defaults describe the published one-step LoRA."""
+
+    __pydantic_config__ = config.strict
+    kind: ClassVar[str] = "lora"
+
+    schema: int = SCHEMA
+    engine: str = "one-step"
+    """Name of the engine that runs it."""
+    base_model: str = "stabilityai/stable-diffusion-2-1-base"
+    """The model it was trained on, by its first public name; any mirror or packaging of it will do."""
+    base_revision: str | None = None
+    """Commit of that model, where known."""
+    rank: int
+    alpha: float
+    """The low-rank product is scaled by alpha / rank."""
+    target_modules: tuple[str, ...] = TARGET_MODULES
+    """Which modules are adapted: those whose name is an entry or ends with ``.`` + an entry (PEFT's rule)."""
+    model_t: int = 200
+    """Timestep given to the UNet, 0 to 999."""
+    coeff_t: int = 200
+    """Timestep whose ā turns the prediction into x0, 0 to 999."""
+    prediction: Prediction = Prediction.eps
+    scaling_factor: float = 0.18215
+    """VAE latents are multiplied by this before the UNet."""
+    trained_with: str = NOT_STATED
+    """The trainer and its commit."""
+    licence: str = NOT_STATED
+
+    def __post_init__(self) -> None:
+        problems = [] if self.rank >= 1 else [f"rank must be 1 or more, got {self.rank}"]
+        problems += [
+            f"{name} must be above 0, got {value}"
+            for name, value in (("alpha", self.alpha), ("scaling_factor", self.scaling_factor))
+            if not value > 0
+        ]
+        problems += [
+            f"{name} must lie in 0 … 999, got {value}"
+            for name, value in (("model_t", self.model_t), ("coeff_t", self.coeff_t))
+            if not 0 <= value <= 999
+        ]
+        if not self.target_modules:
+            problems.append("target_modules must name at least one module")
+        _raise(problems)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneratorSpec:
+    """A feed-forward generator; `architecture` and the sizes rebuild the module that the tensors fit."""
+
+    __pydantic_config__ = config.strict
+    kind: ClassVar[str] = "generator"
+
+    schema: int = SCHEMA
+    name: str
+    """What a person calls it."""
+    architecture: str
+    """A name in `hypir_core.models.generators.GENERATORS`."""
+    scale: int
+    in_channels: int = 3
+    out_channels: int = 3
+    features: int
+    blocks: int
+    growth: int | None = None
+    """Channels per dense layer, for the architectures that have it."""
+    value_range: ValueRange = ValueRange.unit
+    trained_on: str
+    """The data, as a person would cite it."""
+    trained_with: str
+    """The trainer and its commit."""
+    licence: str
+
+    def __post_init__(self) -> None:
+        sizes = ("scale", "in_channels", "out_channels", "features", "blocks")
+        problems = [
+            f"{name} must be 1 or more, got {getattr(self, name)}"
+            for name in sizes
+            if getattr(self, name) < 1
+        ]
+        if self.growth is not None and self.growth < 1:
+            problems.append(f"growth must be 1 or more, got {self.growth}")
+        _raise(problems)
+
+
+WeightsSpec: TypeAlias = LoraSpec | GeneratorSpec
+
+_KINDS: dict[str, type[WeightsSpec]] = {cls.kind: cls for cls in (LoraSpec, GeneratorSpec)}
+
+
+def spec_from_metadata(metadata: Mapping[str, str], where: str | Path) -> WeightsSpec:
+    """Read the spec out of a safetensors file's metadata; `where` names the file in errors.
+
+    Raises:
+        SpecMissingError: there is none.
+        SpecMismatchError: it was written by a newer version.
+        WeightsError: it cannot be read: not JSON, an unknown kind or key, a wrong value.
+    """
+    text = metadata.get(METADATA_KEY)
+    if text is None:
+        raise SpecMissingError(
+            f"{where}: expected the metadata {METADATA_KEY!r}, which says what the weights are, got none; "
+            f"rewrite a LoRA with: hypir convert {where} OUT.safetensors --to kohya"
+        )
+    data = _json_object(text, where)
+    kind, schema = data.pop("kind", None), data.get("schema")
+    if kind not in _KINDS:
+        raise WeightsError(
+            f"{where}: {UnknownNameError(f'{METADATA_KEY} kind', str(kind), _KINDS)}; update this package"
+        )
+    if not isinstance(schema, int):
+        raise WeightsError(
+            f"{where}: {METADATA_KEY}: schema must be a whole number, got {schema!r}; get the file again"
+        )
+    if schema > SCHEMA:
+        raise SpecMismatchError(
+            f"{where}: expected {METADATA_KEY} of schema {SCHEMA}, got {schema}; update this package"
+        )
+    try:
+        return config.build(_KINDS[kind], data, where=f"{where}: {METADATA_KEY}")
+    except ConfigError as err:
+        raise WeightsError("; ".join(" ".join(err.problems).splitlines())) from err
+
+
+def spec_to_metadata(spec: WeightsSpec) -> dict[str, str]:
+    """Return the metadata entry that `spec_from_metadata` reads; equal specs give equal texts."""
+    return {METADATA_KEY: json.dumps({"kind": spec.kind, **config.to_plain(spec)}, sort_keys=True)}
+
+
+def _json_object(text: str, where: str | Path) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as err:
+        raise WeightsError(f"{where}: {METADATA_KEY} is not valid JSON ({err}); get the file again") from err
+    if not isinstance(data, dict):
+        raise WeightsError(
+            f"{where}: {METADATA_KEY} must be a JSON object, got {type(data).__name__}; get the file again"
+        )
+    return data
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError(problems)

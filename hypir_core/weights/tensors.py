@@ -1,0 +1,297 @@
+"""The one place that opens weight files: safetensors and PyTorch pickles in, safetensors out.
+
+A pickle is only ever read by torch's restricted unpickler (``weights_only=True``), which builds tensors and
+plain containers and refuses everything else before it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import WeightsError, WeightsNotFoundError
+
+WRAPPERS = ("params_ema", "params", "ema_state_dict", "state_dict", "model_state_dict", "model")
+"""Keys under which trainers wrap the weights, the preferred one first (EMA weights before raw ones)."""
+
+KEY_PREFIXES = ("module.", "_orig_mod.")
+"""Added to every key by DistributedDataParallel and torch.compile; removed when all keys have them."""
+
+SAFETENSORS_HEADER_LIMIT_BYTES = 100_000_000
+"""What the format allows. A file starts with the header's length, whose first bytes may look like a pickle."""
+
+LISTED = 8
+"""How many names an error message lists before it only counts."""
+
+_SAFETENSORS_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+# What a damaged pickle makes the unpickler raise, next to the refusals themselves.
+_UNPICKLING_ERRORS = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorFile:
+    """What a weight file holds. Large tensors may still lie on disk (memory-mapped) until they are used."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    """The text metadata of a safetensors file; empty for a pickle."""
+    path: Path
+
+
+def read_tensors(path: str | Path) -> TensorFile:
+    """Read a weight file on the CPU; the content decides the format, not the file's ending.
+
+    Wrappers (`WRAPPERS`) are opened and prefixes that every key has (`KEY_PREFIXES`) are removed.
+
+    Raises:
+        WeightsNotFoundError: there is no such file.
+        WeightsError: the file is empty, truncated, no weight file, holds something other than named tensors,
+            or is a pickle that would run code (which is refused, not run).
+    """
+    path = Path(path)
+    head, size = _head(path)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < SAFETENSORS_HEADER_LIMIT_BYTES:
+        tensors, metadata = _read_safetensors(path, size)
+    elif head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+        tensors, metadata = _named_tensors(_unpickle(path, zipped=head[:1] == b"P"), path), {}
+    else:
+        raise WeightsError(
+            f"{path}: expected safetensors or a PyTorch file, got {_guess(head, size)}; get the file again"
+        )
+    if not tensors:
+        raise WeightsError(f"{path}: expected named tensors, got none; get the file again")
+    return TensorFile(_strip_prefixes(tensors), metadata, path)
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Refuse tensors with NaN or infinity.
+
+    Raises:
+        WeightsError: lists the first names and their number.
+    """
+    bad = not_finite(tensors)
+    if bad:
+        raise WeightsError(
+            f"{where}: expected finite numbers, got NaN or infinity in {listed(bad)} of {len(tensors)}; "
+            "the file is damaged or its training diverged: use another one"
+        )
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the tensors that hold NaN or infinity."""
+    return [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file; the same content always gives the same bytes.
+
+    The file appears under its name only when it is complete. No second copy of the tensors is held.
+
+    Raises:
+        WeightsError: a dtype that safetensors does not know, or the file cannot be written.
+    """
+    path = Path(path)
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header = _safetensors_header(path, {name: tensors[name] for name in order}, metadata)
+    with _replacing(path) as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for name in order:
+            file.write(_bytes_of(tensors[name]))
+
+
+def write_original_pth(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a flat dict of CPU tensors as a PyTorch file, the container of the published one-step LoRA.
+
+    Raises:
+        WeightsError: the file cannot be written.
+    """
+    plain = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+    with _replacing(Path(path)) as file:
+        torch.save(plain, file)
+
+
+def listed(names: list[str]) -> str:
+    """Return ``3 (a, b, c)``: the number of names and the first few of them."""
+    more = ", …" if len(names) > LISTED else ""
+    return f"{len(names)} ({', '.join(names[:LISTED])}{more})"
+
+
+def _head(path: Path) -> tuple[bytes, int]:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError as err:
+        raise WeightsNotFoundError(f"{path}: no such file; check the path") from err
+    except IsADirectoryError as err:
+        raise WeightsError(f"{path}: expected a weight file, got a folder; name the file inside it") from err
+    except OSError as err:
+        raise WeightsError(
+            f"{path}: cannot be read ({err.strerror or err}); check the path and its permissions"
+        ) from err
+    return head, size
+
+
+def _guess(head: bytes, size: int) -> str:
+    if not size:
+        return "an empty file"
+    text = head.lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer (the real file was not downloaded)"
+    if text.startswith((b"<!doctype", b"<html")):
+        return "a web page"
+    if text.startswith(b"gguf"):
+        return "a GGUF file"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        return f"text ({head[:24].decode('ascii')!r})"
+    return f"{size} unknown bytes"
+
+
+def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, ValueError) as err:
+        raise WeightsError(
+            f"{path}: expected a whole safetensors file, got {size} bytes, truncated or damaged ({err}); "
+            "get the file again"
+        ) from err
+
+
+def _unpickle(path: Path, *, zipped: bool) -> Any:
+    try:
+        if zipped and path.suffix != ".safetensors":  # torch takes a path with this ending at its word
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except _UNPICKLING_ERRORS as err:
+        asked = re.search(r"GLOBAL ([\w.]+)", str(err))
+        if asked:
+            raise WeightsError(
+                f"{path}: expected plain tensors, got a pickle that would run {asked[1]}; it was refused and "
+                "nothing was run; use a .safetensors version of this file"
+            ) from err
+        reason = re.sub(r"\s+", " ", str(err))[:120] or type(err).__name__
+        raise WeightsError(
+            f"{path}: expected a PyTorch file of plain tensors, got one that is truncated, damaged or of "
+            f"another kind ({reason}); get the file again, or use a .safetensors version"
+        ) from err
+
+
+def _named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
+        if wrapper is None:
+            break
+        content = content[wrapper]
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{path}: expected a dict of named tensors, got {type(content).__name__}; use another file"
+        )
+    strange = [
+        f"{key!r}: {type(value).__name__}"
+        for key, value in content.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
+    if strange:
+        raise WeightsError(
+            f"{path}: expected a dict of named tensors, possibly under one of {', '.join(WRAPPERS)}; "
+            f"got entries that are something else: {listed(strange)}; use another file"
+        )
+    return {key: value.detach() for key, value in content.items()}
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in KEY_PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point():
+        return True
+    return bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all())
+
+
+def _safetensors_header(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": dict(sorted({"format": "pt", **metadata}.items()))}
+    offset = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _SAFETENSORS_DTYPES:
+            raise WeightsError(
+                f"{path}: {name} has the dtype {tensor.dtype}, which safetensors cannot hold; cast it"
+            )
+        end = offset + tensor.numel() * tensor.element_size()
+        entries[name] = {
+            "dtype": _SAFETENSORS_DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    return header + b" " * (-len(header) % 8)
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary neighbour of `path` that takes its name when the block ends well."""
+    if not path.parent.is_dir():
+        raise WeightsError(
+            f"{path}: cannot be written, the folder {path.parent} does not exist; create it first"
+        )
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as err:
+        raise WeightsError(
+            f"{path}: cannot be written ({err.strerror or err}); check the permissions and the free space"
+        ) from err
+    finally:
+        part.unlink(missing_ok=True)

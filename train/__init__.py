@@ -1,0 +1,1 @@
+"""Headless training of every engine: ``python -m train PRESET.yaml key=value …``."""

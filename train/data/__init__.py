@@ -1,0 +1,1 @@
+"""Pictures in, batches of pairs out."""

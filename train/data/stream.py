@@ -1,0 +1,109 @@
+"""The stream of batches of one process: background workers, a pool, and a position that is a few numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from ..config import DataConfig
+from .batch import Batch, Samples
+from .pairs import IndexBlocks, PairSequence
+from .seeds import generator_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a stream stands. The pool is the list of its samples' indexes: each can be made again from its index."""
+
+    batches: int = 0
+    """Batches given out."""
+    fresh: int = 0
+    """Own indexes used up."""
+    pool: tuple[int, ...] = ()
+
+
+class PairStream:
+    """Endless batches; a stream made at the position of another one goes on exactly as that one would.
+
+    With a pool of P samples and reuse r, the first batches pass through and fill the pool. Then every batch is the
+    first b places of a new random order of the pool, and the first b/r of those are replaced by fresh samples, so
+    that a sample is used r times on average. Only indexes move; nothing is shuffled in memory.
+    """
+
+    def __init__(
+        self,
+        sequence: PairSequence,
+        config: DataConfig,
+        *,
+        device: torch.device,
+        rank: int = 0,
+        processes: int = 1,
+        position: Position | None = None,
+    ):
+        self._config, self._device, self._rank, self._seed = config, device, rank, sequence.seed
+        self._fresh_per_batch = config.batch_size // config.pool.reuse
+        self._capacity = -(-config.pool.size // config.batch_size) * config.batch_size
+        self.position = position or Position()
+        blocks = IndexBlocks(
+            self.position.pool,
+            start=self.position.fresh,
+            block=self._fresh_per_batch,
+            batch=config.batch_size,
+            rank=rank,
+            processes=processes,
+        )
+        loader = DataLoader(
+            sequence,
+            batch_size=None,
+            sampler=cast("torch.utils.data.Sampler[list[int]]", blocks),
+            num_workers=config.workers,
+            prefetch_factor=4 if config.workers else None,
+            pin_memory=device.type == "cuda",
+        )
+        self._samples: Iterator[Samples] = iter(loader)
+        self._pool = self._take(len(self.position.pool)) if self.position.pool else None
+
+    def __next__(self) -> Batch:
+        """Return the next batch on the device."""
+        b = self._config.batch_size
+        if not self._capacity:
+            samples = self._take(b)
+            self._advance(fresh=b)
+        elif len(self.position.pool) < self._capacity:
+            samples = self._take(b)
+            self._pool = _joined([self._pool, samples]) if self._pool else samples
+            self._advance(fresh=b)
+        else:
+            samples = self._draw_from_pool()
+        return samples.to_batch(self._device)
+
+    def _draw_from_pool(self) -> Samples:
+        pool = self._pool
+        assert pool is not None
+        generator = generator_for(self._seed, "pool", self._rank, self.position.batches)
+        places = torch.randperm(self._capacity, generator=generator)[: self._config.batch_size]
+        drawn = Samples(pool.indexes[places], pool.hq[places], pool.lq[places])
+        fresh = self._take(self._fresh_per_batch)
+        leaving = places[: self._fresh_per_batch]
+        pool.indexes[leaving], pool.hq[leaving], pool.lq[leaving] = fresh.indexes, fresh.hq, fresh.lq
+        self._advance(fresh=self._fresh_per_batch)
+        return drawn
+
+    def _take(self, count: int) -> Samples:
+        blocks = [next(self._samples) for _ in range(count // self._fresh_per_batch)]
+        return _joined(blocks)
+
+    def _advance(self, *, fresh: int) -> None:
+        self.position = Position(
+            batches=self.position.batches + 1,
+            fresh=self.position.fresh + fresh,
+            pool=tuple(self._pool.indexes.tolist()) if self._pool else (),
+        )
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    return Samples(*(torch.cat([getattr(part, name) for part in parts]) for name in ("indexes", "hq", "lq")))

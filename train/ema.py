@@ -1,0 +1,53 @@
+"""Exponential moving average of what a player trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class Ema:
+    """A shadow copy s of the weights w, updated after every optimiser step n = 0, 1, … by
+
+        s ← s + (1 − d_n)·(w − s),   s_0 = w at the start,
+
+    where d_n = `decay`, or with `warmup` d_n = min(decay, (1 + n) / (10 + n)), so that the first weights are soon
+    forgotten. There is no bias correction: s starts at the weights, not at zero. Whole-number tensors are copied.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], *, decay: float, warmup: bool):
+        self.decay, self.warmup, self.updates = decay, warmup, 0
+        self.shadow = {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+    def update(self, weights: Mapping[str, Tensor]) -> None:
+        """Move the shadow towards `weights`, which have the names and shapes it was made with."""
+        shadow, target = [], []
+        for name, value in self.shadow.items():
+            if value.is_floating_point():
+                shadow.append(value)
+                target.append(weights[name].detach())
+            else:
+                value.copy_(weights[name])
+        torch._foreach_lerp_(shadow, target, 1.0 - self.decay_now())
+        self.updates += 1
+
+    def decay_now(self) -> float:
+        """Return d_n for the coming update."""
+        n = self.updates
+        return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+
+    def state_dict(self) -> dict[str, object]:
+        """Return everything that `load_state_dict` needs to go on exactly."""
+        return {"shadow": self.shadow, "updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take over a state made by `state_dict`, on the device of the present shadow."""
+        shadow = state["shadow"]
+        updates = state["updates"]
+        assert isinstance(shadow, Mapping)
+        assert isinstance(updates, int)
+        for name, value in self.shadow.items():
+            value.copy_(shadow[name])
+        self.updates = updates

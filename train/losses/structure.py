@@ -1,0 +1,68 @@
+"""Losses that compare neighbourhoods and spectra. Images float32 [b c h w], [-1,1] scale; each returns a scalar."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hypir_core.errors import ShapeError
+
+
+def ssim_loss(image_pm1: Tensor, target_pm1: Tensor, *, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """Return 1 − mean SSIM (Wang et al. 2004, eq. 13) with a Gaussian window, where it fits into the image.
+
+    C1 = (0.01·L)², C2 = (0.03·L)² with the range L = 2; biased (window-weighted) moments.
+
+    Raises:
+        ShapeError: the image is smaller than the window.
+    """
+    if min(image_pm1.shape[-2:]) < window:
+        raise ShapeError(f"ssim: expected images of at least {window} px a side, got {tuple(image_pm1.shape[-2:])}")
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    x, y = image_pm1, target_pm1
+    moments = _window_means(torch.cat((x, y, x * x, y * y, x * y)), window, sigma)
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments.chunk(5)
+    var_x, var_y, cov = mean_xx - mean_x**2, mean_yy - mean_y**2, mean_xy - mean_x * mean_y
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / (
+        (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
+    )
+    return 1 - similarity.mean()
+
+
+def fourier(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
+    """Return the mean |F(image) − F(target)| of the orthonormal 2-D spectrum, with weight 1 for every frequency."""
+    difference = torch.fft.rfft2(image_pm1 - target_pm1, norm="ortho")
+    return torch.sqrt(difference.real.square() + difference.imag.square() + 1e-12).mean() - 1e-6
+
+
+def gradient(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
+    """Return the mean absolute error of horizontal plus that of vertical finite differences."""
+    dy, dx = _differences(image_pm1 - target_pm1)
+    return dy.abs().mean() + dx.abs().mean()
+
+
+def total_variation(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
+    """Return how much rougher the image is than the target: max(0, TV(image) − TV(target)), per sample.
+
+    TV = mean |∂y| + mean |∂x| (Rudin, Osher, Fatemi 1992, anisotropic). The target's own variation is free, so
+    that texture is not punished, and equal images cost nothing.
+    """
+    return F.relu(_variation(image_pm1) - _variation(target_pm1)).mean()
+
+
+def _variation(image: Tensor) -> Tensor:
+    dy, dx = _differences(image)
+    return dy.abs().mean((1, 2, 3)) + dx.abs().mean((1, 2, 3))
+
+
+def _differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    return image[..., 1:, :] - image[..., :-1, :], image[..., :, 1:] - image[..., :, :-1]
+
+
+def _window_means(image: Tensor, window: int, sigma: float) -> Tensor:
+    offsets = torch.arange(window, dtype=image.dtype, device=image.device) - (window - 1) / 2
+    taps = torch.exp(-offsets.square() / (2 * sigma**2))
+    taps = (taps / taps.sum()).expand(image.shape[1], 1, 1, window)
+    rows = F.conv2d(image, taps, groups=image.shape[1])
+    return F.conv2d(rows, taps.transpose(2, 3), groups=image.shape[1])

@@ -1,0 +1,150 @@
+"""Players: what is optimised, each with its own optimiser, learning-rate schedule, clipping, cadence and average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from .config import EmaConfig, LrShape, Optimiser, OptimiserConfig
+from .ema import Ema
+
+
+@dataclass(frozen=True, eq=False)
+class Player:
+    """One side of the game. `module` is what accelerate prepared; its trained tensors are `trained_state`."""
+
+    name: str
+    module: nn.Module
+    optimiser: Any
+    """The prepared optimiser (accelerate's wrapper)."""
+    lr_schedule: LambdaLR
+    config: OptimiserConfig
+    ema: Ema | None
+
+    def due(self, step: int) -> bool:
+        """Say whether this player moves at `step`."""
+        return step % self.config.every == 0
+
+    def state_dict(self, accelerator: Accelerator) -> dict[str, Any]:
+        """Return what a checkpoint needs: trained tensors, optimiser, schedule and moving average."""
+        return {
+            "weights": trained_state(accelerator.unwrap_model(self.module)),
+            "optimiser": self.optimiser.state_dict(),
+            "lr_schedule": self.lr_schedule.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], accelerator: Accelerator) -> None:
+        """Take over a state made by `state_dict`."""
+        load_trained_state(accelerator.unwrap_model(self.module), state["weights"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.lr_schedule.load_state_dict(state["lr_schedule"])
+        if self.ema and state["ema"]:
+            self.ema.load_state_dict(state["ema"])
+
+
+def build_player(
+    name: str,
+    module: nn.Module,
+    config: OptimiserConfig,
+    *,
+    ema: EmaConfig | None,
+    accelerator: Accelerator,
+    max_steps: int,
+) -> Player:
+    """Make a player of what `module` has to train, on the accelerator's device."""
+    module = module.to(accelerator.device)
+    optimiser = _optimiser(module, config)
+    moves = math.ceil(max_steps / config.every)
+    lr_schedule = LambdaLR(optimiser, lambda move: lr_factor(config, move, moves))
+    average = Ema(trained_state(module), decay=ema.decay, warmup=ema.warmup) if ema else None
+    prepared_module, prepared_optimiser = accelerator.prepare(module, optimiser)
+    return Player(name, prepared_module, prepared_optimiser, lr_schedule, config, average)
+
+
+def move(player: Player, accelerator: Accelerator) -> Tensor:
+    """Make one optimiser step with the gradients at hand and clear them; return the norm before clipping.
+
+    The schedule advances once per optimiser step, and the average follows it. With fp16, a step that the loss
+    scaler skips advances neither.
+    """
+    parameters = [p for p in player.module.parameters() if p.requires_grad]
+    limit = player.config.clip_norm or math.inf
+    norm = accelerator.clip_grad_norm_(parameters, limit)
+    player.optimiser.step()
+    player.optimiser.zero_grad(set_to_none=True)
+    if not player.optimiser.step_was_skipped:
+        player.lr_schedule.step()
+        if player.ema:
+            player.ema.update(trained_state(accelerator.unwrap_model(player.module)))
+    return torch.as_tensor(norm)
+
+
+def lr_factor(config: OptimiserConfig, move: int, moves: int) -> float:
+    """Return the factor on `lr` for optimiser step `move` (0 is the first) of `moves`.
+
+    Warm-up: (move + 1) / warmup_steps. After it, with p from 0 to 1 over the rest and e = lr_end / lr:
+    linear 1 − (1 − e)·p, cosine e + (1 − e)·½·(1 + cos πp) (Loshchilov and Hutter, arXiv 1608.03983, eq. 5).
+    """
+    if move < config.warmup_steps:
+        return (move + 1) / config.warmup_steps
+    p = min(1.0, (move - config.warmup_steps) / max(1, moves - config.warmup_steps))
+    end = config.lr_end / config.lr if config.lr else 0.0
+    if config.lr_schedule is LrShape.linear:
+        return 1 - (1 - end) * p
+    if config.lr_schedule is LrShape.cosine:
+        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * p))
+    return 1.0
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that training changes: trainable parameters and the buffers that belong to them.
+
+    A buffer belongs to its nearest enclosing module that has parameters of its own, so that spectral norm's
+    vectors are kept while the statistics of a frozen trunk are not.
+    """
+    parameters = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    trained_modules = {name.rpartition(".")[0] for name in parameters}
+    owning = {name.rpartition(".")[0] for name, _ in module.named_parameters()}
+    persistent = module.state_dict(keep_vars=True)
+    buffers = {
+        name: b for name, b in module.named_buffers() if name in persistent and _owner(name, owning) in trained_modules
+    }
+    return parameters | buffers
+
+
+def load_trained_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy tensors made by `trained_state` into a module of the same build."""
+    with torch.no_grad():
+        for name, tensor in trained_state(module).items():
+            tensor.copy_(state[name])
+
+
+def _owner(buffer: str, owning: set[str]) -> str | None:
+    parts = buffer.split(".")[:-1]
+    heads = (".".join(parts[:end]) for end in range(len(parts), -1, -1))
+    return next((head for head in heads if head in owning), None)
+
+
+def _optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    kind = {Optimiser.adamw: torch.optim.AdamW, Optimiser.adam: torch.optim.Adam}[config.kind]
+    fused = all(p.device.type in {"cpu", "cuda"} for p in trained)
+    return kind(
+        [group for group in groups if group["params"]],
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        fused=fused,
+    )

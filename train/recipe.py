@@ -1,0 +1,323 @@
+"""The whole of training, read top to bottom: build → (generator step, discriminator steps) → log → checkpoint → export."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from hypir_core.errors import ConfigError, TrainingDivergedError
+from hypir_core.weights.spec import WeightsSpec
+
+from .checkpoint import Best, load_checkpoint, newest_checkpoint, save_checkpoint
+from .config import Precision, TrainConfig
+from .data.batch import Batch
+from .data.degrading import build_mixture
+from .data.folder import open_folder
+from .data.pairs import PairSequence
+from .data.stream import PairStream, Position
+from .discriminators import Rival, build_rivals
+from .export import BEST, export_generator, write_weights
+from .generators import Generator, build_generator
+from .losses import WeightedLoss, build_losses
+from .players import Player, build_player, move
+from .run_folder import describe_run, resume_settings
+from .stop import StopRequest, stop_on_signals
+from .tracking import Meter, Tracker, open_trackers, picture_grid
+from .validation import FixedPairs, Validated, averaged_weights, fixed_pairs, validate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Run:
+    """Everything a step needs. Only `best` changes."""
+
+    config: TrainConfig
+    accelerator: Accelerator
+    generator: Generator
+    player: Player
+    rivals: tuple[Rival, ...]
+    losses: tuple[WeightedLoss, ...]
+    stream: PairStream
+    pairs: FixedPairs | None
+    trackers: tuple[Tracker, ...]
+    settings: Mapping[str, object]
+    commit: str
+    start: int
+    """Steps done before this process started."""
+    best: Best | None
+
+    @property
+    def players(self) -> dict[str, Player]:
+        """All players by name."""
+        return {player.name: player for player in (self.player, *(rival.player for rival in self.rivals))}
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A batch and what the generator made of it, without gradient."""
+
+    batch: Batch
+    image_01: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class StepLosses:
+    """The losses of one forward pass: every term as it is, and their weighted sum."""
+
+    terms: Mapping[str, Tensor]
+    total: Tensor
+
+
+@dataclass(eq=False)
+class StepLog:
+    """What happened between two lines of scalars; sums stay on the device until they are read."""
+
+    meter: Meter
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    shot: Shot | None = None
+    """The latest one, for the pictures."""
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Count one value of `name`."""
+        self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read(self, accelerator: Accelerator) -> dict[str, float]:
+        """Return the means over the steps and processes, and the meter's figures; start again."""
+        means = {name: total.float() / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        reduced = accelerator.reduce({name: mean.to(accelerator.device) for name, mean in means.items()}, "mean")
+        assert isinstance(reduced, dict)
+        return {name: float(mean) for name, mean in reduced.items()} | self.meter.read()
+
+
+def train(config: TrainConfig) -> Path:
+    """Run the training that `config` describes, from its newest checkpoint if there is one; return the run folder.
+
+    The first SIGINT or SIGTERM ends it early with a checkpoint and an export.
+
+    Raises:
+        ConfigError: the settings do not fit the data, the machine or the checkpoint; names every key.
+        TrainingDivergedError: a loss or gradient is not finite; the last checkpoint is untouched.
+        HypirError: a checkpoint cannot be written or read.
+    """
+    with stop_on_signals() as stop:
+        run = build(config)
+        step_log = StepLog(Meter(run.accelerator.device))
+        done = run.start
+        for step in range(run.start, config.max_steps):
+            shots = generator_step(run, step, step_log) if run.player.due(step) else imagine(run, step_log)
+            for rival in run.rivals:
+                if rival.due(step):
+                    discriminator_step(run, rival, step, shots if config.share_batch else imagine(run, step_log), step_log)
+            done = step + 1
+            if done % config.tracking.every == 0 or done == config.max_steps:
+                write_scalars(run, done, step_log)
+            write_images(run, done, step_log)
+            stopping = stop.anywhere(run.accelerator)
+            improved = validate_average(run, done)
+            if improved or stopping or done % config.checkpoint.every == 0 or done == config.max_steps:
+                checkpoint(run, done)
+            if stopping:
+                log.info("stopped at step %d; the same command goes on from there", done)
+                break
+        finish(run, done)
+    return config.output_dir
+
+
+def build(config: TrainConfig) -> Run:
+    """Make everything, and bring it to the newest checkpoint."""
+    accelerator = _accelerator(config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    generator = build_generator(config)
+    folder = open_folder(
+        config.data.root, key="data.root", least_px=config.data.crop_px, exact=config.data.crop.value == "none"
+    )
+    if config.data.crop_px % generator.scale:
+        raise ConfigError(f"data.crop_px: {config.data.crop_px} must divide by the generator's scale {generator.scale}")
+    losses = build_losses(config.losses)
+    mixture = build_mixture(config.data.degrade, scale=generator.scale, sharpen_target=config.data.sharpen_target)
+    settings = resume_settings(config, data_hash=folder.hash)
+    newest = newest_checkpoint(config.output_dir)
+    if newest and not config.checkpoint.resume:
+        raise ConfigError(f"output_dir: {config.output_dir} already holds {newest.name}; use another folder or checkpoint.resume=true")
+    if config.channels_last:
+        generator.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    player = build_player(
+        "generator",
+        generator.module,
+        config.generator.optimiser,
+        ema=config.generator.ema,
+        accelerator=accelerator,
+        max_steps=config.max_steps,
+    )
+    rivals = build_rivals(config, accelerator)
+    players = {each.name: each for each in (player, *(rival.player for rival in rivals))}
+    resumed = load_checkpoint(newest, players=players, settings=settings, accelerator=accelerator) if newest else None
+    commit = "unknown"
+    trackers: tuple[Tracker, ...] = ()
+    if accelerator.is_main_process:
+        commit = describe_run(config, data_hash=folder.hash, processes=accelerator.num_processes)
+        trackers = open_trackers(
+            config.tracking, config.output_dir, start_step=resumed.step if resumed else 0, settings=dict(settings)
+        )
+        if newest:
+            log.info("going on from %s", newest)
+    stream = PairStream(
+        PairSequence(folder, config.data, mixture, seed=config.seed),
+        config.data,
+        device=accelerator.device,
+        rank=accelerator.process_index,
+        processes=accelerator.num_processes,
+        position=resumed.position if resumed else Position(),
+    )
+    return Run(
+        config=config,
+        accelerator=accelerator,
+        generator=generator,
+        player=player,
+        rivals=rivals,
+        losses=losses,
+        stream=stream,
+        pairs=fixed_pairs(config.validation, scale=generator.scale) if config.validation else None,
+        trackers=trackers,
+        settings=settings,
+        commit=commit,
+        start=resumed.step if resumed else 0,
+        best=resumed.best if resumed else None,
+    )
+
+
+def generator_step(run: Run, step: int, step_log: StepLog) -> list[Shot]:
+    """Move the generator once; return what it made, for the discriminators."""
+    shots = []
+    for batch, last in _batches(run, step_log):
+        with _syncing(run, run.player.module, last=last):
+            image_01 = run.generator.restore(run.player.module, batch)
+            losses = generator_losses(run, step, image_01, batch)
+            _check_finite(step, losses.terms)
+            _measure_loss_gradients(run, step, losses, step_log)
+            run.accelerator.backward(losses.total / run.config.accumulation)
+        for name, value in losses.terms.items():
+            step_log.add(f"loss/{name}", value)
+        step_log.add("loss/total", losses.total)
+        shots.append(Shot(batch, image_01.detach()))
+    step_log.add("gradient/generator", move(run.player, run.accelerator, step))
+    step_log.shot = shots[-1]
+    return shots
+
+
+def generator_losses(run: Run, step: int, image_01: Tensor, batch: Batch) -> StepLosses:
+    """Return every loss of the generator at `step`; a term whose weight is still 0 is not computed."""
+    image_pm1, target_pm1 = image_01.float() * 2 - 1, batch.hq_01 * 2 - 1
+    terms: dict[str, Tensor] = {}
+    total = image_pm1.new_zeros(())
+    for entry in run.losses:
+        if weight := entry.weight_at(step):
+            terms[entry.name] = entry.loss(image_pm1, target_pm1)
+            total = total + weight * terms[entry.name]
+    for rival in run.rivals:
+        if weight := rival.weight_at(step):
+            with _frozen(rival.player.module):
+                fake, real = rival.player.module(image_pm1), rival.player.module(target_pm1)
+            terms[rival.player.name] = rival.loss.for_generator(fake, real)
+            total = total + weight * terms[rival.player.name]
+    return StepLosses(terms, total)
+
+
+def discriminator_step(run: Run, rival: Rival, step: int, shots: list[Shot], step_log: StepLog) -> None:
+    """Move one discriminator once, on images that the generator has already made."""
+    name = f"{rival.player.name}_own"
+    for number, shot in enumerate(shots, 1):
+        with _syncing(run, rival.player.module, last=number == len(shots)):
+            fake = rival.player.module(shot.image_01 * 2 - 1)
+            real = rival.player.module(shot.batch.hq_01 * 2 - 1)
+            loss = rival.loss.for_discriminator(fake, real)
+            _check_finite(step, {name: loss})
+            run.accelerator.backward(loss / len(shots))
+        step_log.add(f"loss/{name}", loss)
+    step_log.add(f"gradient/{rival.player.name}", move(rival.player, run.accelerator, step))
+
+
+@torch.no_grad()
+def imagine(run: Run, step_log: StepLog) -> list[Shot]:
+    """Return new batches with what the generator makes of them, for discriminators only."""
+    return [Shot(batch, run.generator.restore(run.player.module, batch)) for batch, _ in _batches(run, step_log)]
+
+
+def write_scalars(run: Run, done: int, step_log: StepLog) -> None:
+    """Log the means since the last call; every process calls this."""
+    values = step_log.read(run.accelerator)
+    values |= {f"lr/{name}": player.lr_schedule.get_last_lr()[0] for name, player in run.players.items()}
+    for tracker in run.trackers:
+        tracker.scalars(done, values)
+    if run.accelerator.is_main_process:
+        left_s = (run.config.max_steps - done) * values["speed/step_s"]
+        terms = "  ".join(f"{name.removeprefix('loss/')} {value:.5f}" for name, value in values.items() if name.startswith("loss/"))
+        log.info(
+            "step %d/%d  %s  lr %.2e  %.3f s/step (%.0f%% waiting for data)  %s left",
+            *(done, run.config.max_steps, terms, values["lr/generator"], values["speed/step_s"]),
+            *(100 * values["speed/waiting_for_data"], time.strftime("%Hh%Mm%Ss", time.gmtime(left_s))),
+        )
+
+
+def write_images(run: Run, done: int, step_log: StepLog) -> None:
+    """Log a grid of the latest training pairs when it is time: low quality, restored, target."""
+    every, shot = run.config.tracking.images_every, step_log.shot
+    if not (every and done % every == 0 and shot and run.trackers):
+        return
+    rows = list(zip(shot.batch.lq_01[:8], shot.image_01[:8], shot.batch.hq_01[:8], strict=True))
+    for tracker in run.trackers:
+        tracker.picture(done, "train/lq_restored_target", picture_grid(rows))
+
+
+def validate_average(run: Run, done: int) -> bool:
+    """Measure the moving average when it is time; say whether it is the best so far."""
+    config = run.config.validation
+    if config is None or run.pairs is None or not (done % config.every == 0 or done == run.config.max_steps):
+        return False
+    found = _validate_on_main(run, run.pairs)
+    if found is None:
+        return run.config.checkpoint.keep_best and _improves_elsewhere(run, None, done)
+    for tracker in run.trackers:
+        tracker.scalars(done, found.scalars)
+        if found.grid is not None:
+            tracker.picture(done, "val/lq_bicubic_restored_target", found.grid)
+    log.info("step %d  %s", done, "  ".join(f"{name} {value:.3f}" for name, value in found.scalars.items()))
+    return run.config.checkpoint.keep_best and _improves_elsewhere(run, found, done)
+
+
+def checkpoint(run: Run, done: int) -> None:
+    """Write a checkpoint of `done` steps; every process calls this."""
+    save_checkpoint(
+        run.config.output_dir,
+        step=done,
+        players=run.players,
+        position=run.stream.position,
+        best=run.best,
+        settings=run.settings,
+        keep=run.config.checkpoint,
+        accelerator=run.accelerator,
+    )
+
+
+def finish(run: Run, done: int) -> None:
+    """Export the weights and close the trackers."""
+    if run.accelerator.is_main_process:
+        for path in export_generator(run.config.output_dir, run.player, _spec(run, done), run.accelerator):
+            log.info("wrote %s", path)
+    for tracker in run.trackers:
+        tracker.close()
+    run.accelerator.wait_for_everyone()
