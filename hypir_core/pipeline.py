@@ -21,7 +21,7 @@ from .request import Report, Request
 from .tiling.plan import TileConfig
 from .tiling.run import StageReport, run_stage
 
-BLOCK_PX = 1024
+BLOCK_PX = 512
 """Side of the blocks in which the finishing touches pass over the picture."""
 
 

@@ -71,7 +71,10 @@ def save_checkpoint(
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
         accelerator.wait_for_everyone()
-        _write(part / f"rank-{accelerator.process_index}.pt", {"random": _random_state(), "data": asdict(position)})
+        _write(
+            part / f"rank-{accelerator.process_index}.pt",
+            {"random": _random_state(), "data": asdict(position)},
+        )
         if accelerator.is_main_process:
             _write(part / "players.pt", state)
             about = {
@@ -180,14 +183,18 @@ def _about(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "about.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
-        raise HypirError(f"{folder}: is not a readable checkpoint ({err}); remove it to use the one before") from err
+        raise HypirError(
+            f"{folder}: is not a readable checkpoint ({err}); remove it to use the one before"
+        ) from err
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as err:
-        raise HypirError(f"{path}: cannot be read ({err}); remove {path.parent.name} to use the one before") from err
+        raise HypirError(
+            f"{path}: cannot be read ({err}); remove {path.parent.name} to use the one before"
+        ) from err
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -176,7 +176,7 @@ class DataConfig:
     crop_px: int = 128
     """Side of the high-quality crop; the low-quality one is smaller by the generator's scale."""
     shrink: tuple[float, float] = (1.0, 1.0)
-    """Range of a random antialiased shrink before the crop (never below crop_px); gives sharper, finer detail."""
+    """Range of a random antialiased shrink of what is cropped (as far as the picture allows); gives finer detail."""
     shrink_prob: float = 0.5
     """How often that shrink happens."""
     hflip: bool = True
@@ -197,8 +197,16 @@ class DataConfig:
             [
                 *_at_least(self, 1, "batch_size", "crop_px"),
                 *_at_least(self, 0, "workers", "cache_mb"),
-                *([f"shrink must be 0 < low ≤ high ≤ 1, got {self.shrink}"] if not 0 < low <= high <= 1 else []),
-                *(["degrade must list at least one recipe with a weight above 0"] if not self._weights_ok() else []),
+                *(
+                    [f"shrink must be 0 < low ≤ high ≤ 1, got {self.shrink}"]
+                    if not 0 < low <= high <= 1
+                    else []
+                ),
+                *(
+                    ["degrade must list at least one recipe with a weight above 0"]
+                    if not self._weights_ok()
+                    else []
+                ),
                 *_at_least(self.pool, 0, "size", prefix="pool."),
                 *_at_least(self.pool, 1, "reuse", prefix="pool."),
                 *self._reuse_problem(),
@@ -206,7 +214,10 @@ class DataConfig:
         )
 
     def _weights_ok(self) -> bool:
-        return all(share.weight >= 0 for share in self.degrade) and sum(share.weight for share in self.degrade) > 0
+        return (
+            all(share.weight >= 0 for share in self.degrade)
+            and sum(share.weight for share in self.degrade) > 0
+        )
 
     def _reuse_problem(self) -> list[str]:
         reuse = self.pool.reuse
@@ -239,7 +250,11 @@ class ValidationConfig:
             [
                 *_at_least(self, 1, "every", "count"),
                 *_at_least(self, 0, "images"),
-                *([f"best must be psnr_y or ssim, got {self.best!r}"] if self.best not in {"psnr_y", "ssim"} else []),
+                *(
+                    [f"best must be psnr_y or ssim, got {self.best!r}"]
+                    if self.best not in {"psnr_y", "ssim"}
+                    else []
+                ),
                 *(["recipes must name at least one recipe"] if not self.recipes else []),
             ]
         )
@@ -319,6 +334,8 @@ class TrainConfig:
     """Forward passes per optimiser step."""
     generator: GeneratorConfig
     discriminators: dict[str, DiscriminatorConfig] = field(default_factory=dict)
+    share_batch: bool = True
+    """Discriminators learn from the generator's own batch and images; false draws new batches for each (slower)."""
     losses: dict[str, LossConfig]
     data: DataConfig
     validation: ValidationConfig | None = None
@@ -331,7 +348,11 @@ class TrainConfig:
             [
                 *_at_least(self, 1, "max_steps", "accumulation"),
                 *_at_least(self, 0, "threads", "seed"),
-                *([] if any(loss.weight for loss in self.losses.values()) else ["losses must have a weight above 0"]),
+                *(
+                    []
+                    if any(loss.weight for loss in self.losses.values())
+                    else ["losses must have a weight above 0"]
+                ),
             ]
         )
 

@@ -19,7 +19,9 @@ AVERAGED = "generator_ema.safetensors"
 BEST = "generator_best.safetensors"
 
 
-def export_generator(run_dir: Path, player: Player, spec: WeightsSpec, accelerator: Accelerator) -> tuple[Path, ...]:
+def export_generator(
+    run_dir: Path, player: Player, spec: WeightsSpec, accelerator: Accelerator
+) -> tuple[Path, ...]:
     """Write the generator's weights as they are, and their moving average if there is one; return the files.
 
     Raises:
@@ -34,6 +36,9 @@ def export_generator(run_dir: Path, player: Player, spec: WeightsSpec, accelerat
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], spec: WeightsSpec) -> Path:
     """Write tensors with their spec; memory layout is made plain."""
-    plain = {name: tensor.detach().to("cpu", memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    plain = {
+        name: tensor.detach().to("cpu", memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     write_tensors(path, plain, spec_to_metadata(spec))
     return path

@@ -12,6 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from hypir_core.errors import TrainingDivergedError
+
 from .config import EmaConfig, LrShape, Optimiser, OptimiserConfig
 from .ema import Ema
 
@@ -69,22 +71,27 @@ def build_player(
     return Player(name, prepared_module, prepared_optimiser, lr_schedule, config, average)
 
 
-def move(player: Player, accelerator: Accelerator) -> Tensor:
+def move(player: Player, accelerator: Accelerator, step: int) -> Tensor:
     """Make one optimiser step with the gradients at hand and clear them; return the norm before clipping.
 
     The schedule advances once per optimiser step, and the average follows it. With fp16, a step that the loss
     scaler skips advances neither.
+
+    Raises:
+        TrainingDivergedError: the gradient is not finite (fp16 excepted, where the step is skipped).
     """
     parameters = [p for p in player.module.parameters() if p.requires_grad]
     limit = player.config.clip_norm or math.inf
-    norm = accelerator.clip_grad_norm_(parameters, limit)
+    norm = torch.as_tensor(accelerator.clip_grad_norm_(parameters, limit)).detach()
+    if accelerator.scaler is None and not norm.isfinite():
+        raise TrainingDivergedError(step, f"gradient of {player.name}", float(norm))
     player.optimiser.step()
     player.optimiser.zero_grad(set_to_none=True)
     if not player.optimiser.step_was_skipped:
         player.lr_schedule.step()
         if player.ema:
             player.ema.update(trained_state(accelerator.unwrap_model(player.module)))
-    return torch.as_tensor(norm)
+    return norm
 
 
 def lr_factor(config: OptimiserConfig, move: int, moves: int) -> float:
@@ -115,7 +122,9 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
     owning = {name.rpartition(".")[0] for name, _ in module.named_parameters()}
     persistent = module.state_dict(keep_vars=True)
     buffers = {
-        name: b for name, b in module.named_buffers() if name in persistent and _owner(name, owning) in trained_modules
+        name: b
+        for name, b in module.named_buffers()
+        if name in persistent and _owner(name, owning) in trained_modules
     }
     return parameters | buffers
 

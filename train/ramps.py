@@ -32,7 +32,11 @@ class Ramp:
     """Steps from 0 to full weight; 0 rises at once. `constant` has none."""
 
     def __post_init__(self) -> None:
-        problems = [f"{name} must be 0 or more, got {getattr(self, name)}" for name in ("start", "length") if getattr(self, name) < 0]
+        problems = [
+            f"{name} must be 0 or more, got {getattr(self, name)}"
+            for name in ("start", "length")
+            if getattr(self, name) < 0
+        ]
         if self.shape is RampShape.constant and self.length:
             problems.append(f"a constant ramp has no length, got {self.length}; use shape: linear or cosine")
         if problems:

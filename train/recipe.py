@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from hypir_core.errors import ConfigError, TrainingDivergedError
@@ -27,7 +29,7 @@ from .discriminators import Rival, build_rivals
 from .export import BEST, export_generator, write_weights
 from .generators import Generator, build_generator
 from .losses import WeightedLoss, build_losses
-from .players import Player, build_player, move
+from .players import Player, build_player, move, trained_state
 from .run_folder import describe_run, resume_settings
 from .stop import StopRequest, stop_on_signals
 from .tracking import Meter, Tracker, open_trackers, picture_grid
@@ -96,7 +98,9 @@ class StepLog:
         """Return the means over the steps and processes, and the meter's figures; start again."""
         means = {name: total.float() / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
-        reduced = accelerator.reduce({name: mean.to(accelerator.device) for name, mean in means.items()}, "mean")
+        reduced = accelerator.reduce(
+            {name: mean.to(accelerator.device) for name, mean in means.items()}, "mean"
+        )
         assert isinstance(reduced, dict)
         return {name: float(mean) for name, mean in reduced.items()} | self.meter.read()
 
@@ -113,26 +117,37 @@ def train(config: TrainConfig) -> Path:
     """
     with stop_on_signals() as stop:
         run = build(config)
-        step_log = StepLog(Meter(run.accelerator.device))
-        done = run.start
-        for step in range(run.start, config.max_steps):
-            shots = generator_step(run, step, step_log) if run.player.due(step) else imagine(run, step_log)
-            for rival in run.rivals:
-                if rival.due(step):
-                    discriminator_step(run, rival, step, shots if config.share_batch else imagine(run, step_log), step_log)
-            done = step + 1
-            if done % config.tracking.every == 0 or done == config.max_steps:
-                write_scalars(run, done, step_log)
-            write_images(run, done, step_log)
-            stopping = stop.anywhere(run.accelerator)
-            improved = validate_average(run, done)
-            if improved or stopping or done % config.checkpoint.every == 0 or done == config.max_steps:
-                checkpoint(run, done)
-            if stopping:
-                log.info("stopped at step %d; the same command goes on from there", done)
-                break
-        finish(run, done)
+        try:
+            finish(run, steps(run, stop))
+        finally:
+            for tracker in run.trackers:
+                tracker.close()
     return config.output_dir
+
+
+def steps(run: Run, stop: StopRequest) -> int:
+    """Go from `run.start` to max_steps, or to where somebody asks to stop; return the steps done."""
+    config, done = run.config, run.start
+    step_log = StepLog(Meter(run.accelerator.device))
+    for step in range(run.start, config.max_steps):
+        shots = generator_step(run, step, step_log) if run.player.due(step) else imagine(run, step_log)
+        for rival in run.rivals:
+            if rival.due(step):
+                own_shots = shots if config.share_batch else imagine(run, step_log)
+                discriminator_step(run, rival, step, own_shots, step_log)
+        step_log.meter.step_done()
+        done = step + 1
+        if done % config.tracking.every == 0 or done == config.max_steps:
+            write_scalars(run, done, step_log)
+        write_images(run, done, step_log)
+        stopping = stop.anywhere(run.accelerator)
+        improved = validate_average(run, done)
+        if improved or stopping or done % config.checkpoint.every == 0 or done == config.max_steps:
+            checkpoint(run, done)
+        if stopping:
+            log.info("stopped at step %d; the same command goes on from there", done)
+            break
+    return done
 
 
 def build(config: TrainConfig) -> Run:
@@ -143,16 +158,25 @@ def build(config: TrainConfig) -> Run:
     torch.manual_seed(config.seed)
     generator = build_generator(config)
     folder = open_folder(
-        config.data.root, key="data.root", least_px=config.data.crop_px, exact=config.data.crop.value == "none"
+        config.data.root,
+        key="data.root",
+        least_px=config.data.crop_px,
+        exact=config.data.crop.value == "none",
     )
     if config.data.crop_px % generator.scale:
-        raise ConfigError(f"data.crop_px: {config.data.crop_px} must divide by the generator's scale {generator.scale}")
+        raise ConfigError(
+            f"data.crop_px: {config.data.crop_px} must divide by the generator's scale {generator.scale}"
+        )
     losses = build_losses(config.losses)
-    mixture = build_mixture(config.data.degrade, scale=generator.scale, sharpen_target=config.data.sharpen_target)
+    mixture = build_mixture(
+        config.data.degrade, scale=generator.scale, sharpen_target=config.data.sharpen_target
+    )
     settings = resume_settings(config, data_hash=folder.hash)
     newest = newest_checkpoint(config.output_dir)
     if newest and not config.checkpoint.resume:
-        raise ConfigError(f"output_dir: {config.output_dir} already holds {newest.name}; use another folder or checkpoint.resume=true")
+        raise ConfigError(
+            f"output_dir: {config.output_dir} already holds {newest.name}; use another folder or checkpoint.resume=true"
+        )
     if config.channels_last:
         generator.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     player = build_player(
@@ -165,13 +189,20 @@ def build(config: TrainConfig) -> Run:
     )
     rivals = build_rivals(config, accelerator)
     players = {each.name: each for each in (player, *(rival.player for rival in rivals))}
-    resumed = load_checkpoint(newest, players=players, settings=settings, accelerator=accelerator) if newest else None
+    resumed = (
+        load_checkpoint(newest, players=players, settings=settings, accelerator=accelerator)
+        if newest
+        else None
+    )
     commit = "unknown"
     trackers: tuple[Tracker, ...] = ()
     if accelerator.is_main_process:
         commit = describe_run(config, data_hash=folder.hash, processes=accelerator.num_processes)
         trackers = open_trackers(
-            config.tracking, config.output_dir, start_step=resumed.step if resumed else 0, settings=dict(settings)
+            config.tracking,
+            config.output_dir,
+            start_step=resumed.step if resumed else 0,
+            settings=dict(settings),
         )
         if newest:
             log.info("going on from %s", newest)
@@ -191,7 +222,7 @@ def build(config: TrainConfig) -> Run:
         rivals=rivals,
         losses=losses,
         stream=stream,
-        pairs=fixed_pairs(config.validation, scale=generator.scale) if config.validation else None,
+        pairs=_pairs(config, generator, accelerator),
         trackers=trackers,
         settings=settings,
         commit=commit,
@@ -254,7 +285,9 @@ def discriminator_step(run: Run, rival: Rival, step: int, shots: list[Shot], ste
 @torch.no_grad()
 def imagine(run: Run, step_log: StepLog) -> list[Shot]:
     """Return new batches with what the generator makes of them, for discriminators only."""
-    return [Shot(batch, run.generator.restore(run.player.module, batch)) for batch, _ in _batches(run, step_log)]
+    return [
+        Shot(batch, run.generator.restore(run.player.module, batch)) for batch, _ in _batches(run, step_log)
+    ]
 
 
 def write_scalars(run: Run, done: int, step_log: StepLog) -> None:
@@ -265,7 +298,11 @@ def write_scalars(run: Run, done: int, step_log: StepLog) -> None:
         tracker.scalars(done, values)
     if run.accelerator.is_main_process:
         left_s = (run.config.max_steps - done) * values["speed/step_s"]
-        terms = "  ".join(f"{name.removeprefix('loss/')} {value:.5f}" for name, value in values.items() if name.startswith("loss/"))
+        terms = "  ".join(
+            f"{name.removeprefix('loss/')} {value:.5f}"
+            for name, value in values.items()
+            if name.startswith("loss/")
+        )
         log.info(
             "step %d/%d  %s  lr %.2e  %.3f s/step (%.0f%% waiting for data)  %s left",
             *(done, run.config.max_steps, terms, values["lr/generator"], values["speed/step_s"]),
@@ -286,17 +323,29 @@ def write_images(run: Run, done: int, step_log: StepLog) -> None:
 def validate_average(run: Run, done: int) -> bool:
     """Measure the moving average when it is time; say whether it is the best so far."""
     config = run.config.validation
-    if config is None or run.pairs is None or not (done % config.every == 0 or done == run.config.max_steps):
+    if config is None or not (done % config.every == 0 or done == run.config.max_steps):
         return False
-    found = _validate_on_main(run, run.pairs)
-    if found is None:
-        return run.config.checkpoint.keep_best and _improves_elsewhere(run, None, done)
-    for tracker in run.trackers:
-        tracker.scalars(done, found.scalars)
-        if found.grid is not None:
-            tracker.picture(done, "val/lq_bicubic_restored_target", found.grid)
-    log.info("step %d  %s", done, "  ".join(f"{name} {value:.3f}" for name, value in found.scalars.items()))
-    return run.config.checkpoint.keep_best and _improves_elsewhere(run, found, done)
+    found = _validate(run, run.pairs) if run.pairs else None
+    if found:
+        for tracker in run.trackers:
+            tracker.scalars(done, found.scalars)
+            if found.grid is not None:
+                tracker.picture(done, "val/lq_bicubic_restored_target", found.grid)
+        log.info(
+            "step %d  %s", done, "  ".join(f"{name} {value:.3f}" for name, value in found.scalars.items())
+        )
+    score = float(_from_main(run, found.score if found else 0.0))
+    if run.best and score <= run.best.value:
+        return False
+    run.best = Best(done, config.best, score)
+    if run.accelerator.is_main_process:
+        weights = (
+            run.player.ema.shadow
+            if run.player.ema
+            else trained_state(run.accelerator.unwrap_model(run.player.module))
+        )
+        write_weights(run.config.output_dir / BEST, weights, _spec(run, done))
+    return run.config.checkpoint.keep_best
 
 
 def checkpoint(run: Run, done: int) -> None:
@@ -314,10 +363,93 @@ def checkpoint(run: Run, done: int) -> None:
 
 
 def finish(run: Run, done: int) -> None:
-    """Export the weights and close the trackers."""
+    """Export the weights."""
     if run.accelerator.is_main_process:
         for path in export_generator(run.config.output_dir, run.player, _spec(run, done), run.accelerator):
             log.info("wrote %s", path)
-    for tracker in run.trackers:
-        tracker.close()
     run.accelerator.wait_for_everyone()
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    precision = "no" if config.precision is Precision.fp32 else config.precision.value
+    if config.precision is Precision.fp16 and (config.cpu or not torch.cuda.is_available()):
+        raise ConfigError("precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
+    return Accelerator(mixed_precision=precision, cpu=config.cpu)
+
+
+def _pairs(config: TrainConfig, generator: Generator, accelerator: Accelerator) -> FixedPairs | None:
+    if config.validation is None or not accelerator.is_main_process:
+        return None
+    return fixed_pairs(config.validation, scale=generator.scale)
+
+
+def _batches(run: Run, step_log: StepLog) -> Iterator[tuple[Batch, bool]]:
+    """Yield the batches of one optimiser step, each with whether it is the last one."""
+    for number in range(1, run.config.accumulation + 1):
+        asked = time.perf_counter()
+        batch = next(run.stream)
+        waited_s = time.perf_counter() - asked
+        step_log.meter.add(samples=len(batch) * run.accelerator.num_processes, waited_s=waited_s)
+        yield batch, number == run.config.accumulation
+
+
+@contextmanager
+def _syncing(run: Run, module: nn.Module, *, last: bool) -> Iterator[None]:
+    """Exchange gradients between processes only with the last of several backward passes."""
+    with nullcontext() if last else run.accelerator.no_sync(module):
+        yield
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Let gradients pass through `module` without collecting any for it."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
+
+
+def _check_finite(step: int, terms: Mapping[str, Tensor]) -> None:
+    values = torch.stack([value.detach().float() for value in terms.values()]).tolist()
+    for name, value in zip(terms, values, strict=True):
+        if not math.isfinite(value):
+            raise TrainingDivergedError(step, name, value)
+
+
+def _measure_loss_gradients(run: Run, step: int, losses: StepLosses, step_log: StepLog) -> None:
+    """Log the norm of each term's own gradient, unweighted, when it is time."""
+    every = run.config.tracking.loss_gradients_every
+    if not every or step % every:
+        return
+    parameters = [p for p in run.player.module.parameters() if p.requires_grad]
+    for name, term in losses.terms.items():
+        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+        norms = torch.stack([g.norm() for g in gradients if g is not None])
+        step_log.add(f"gradient/{name}", norms.norm())
+
+
+def _validate(run: Run, pairs: FixedPairs) -> Validated:
+    module = run.accelerator.unwrap_model(run.player.module)
+
+    @torch.no_grad()
+    def restore(batch: Batch) -> Tensor:
+        device = run.accelerator.device
+        on_device = Batch(batch.hq_01.to(device), batch.lq_01.to(device))
+        return run.generator.restore(module, on_device).float().cpu()
+
+    with averaged_weights(module, run.player.ema):
+        return validate(pairs, restore)
+
+
+def _from_main(run: Run, value: float) -> Tensor:
+    shared = broadcast(torch.tensor(value, dtype=torch.float64, device=run.accelerator.device))
+    assert isinstance(shared, Tensor)
+    return shared
+
+
+def _spec(run: Run, done: int) -> WeightsSpec:
+    return run.generator.spec(run.config.export, f"train at commit {run.commit}, {done} steps")

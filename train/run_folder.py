@@ -56,14 +56,18 @@ def describe_run(config: TrainConfig, *, data_hash: str, processes: int) -> str:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "accelerate": accelerate.__version__,
-        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",
+        "machine": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or "CPU",
     }
     try:
         config.output_dir.mkdir(parents=True, exist_ok=True)
         (config.output_dir / "config.yaml").write_text(text, encoding="utf-8")
         (config.output_dir / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     except OSError as err:
-        raise ConfigError(f"output_dir: {config.output_dir} cannot be written ({err.strerror or err})") from err
+        raise ConfigError(
+            f"output_dir: {config.output_dir} cannot be written ({err.strerror or err})"
+        ) from err
     log.info("resolved config (also in %s):\n%s", config.output_dir / "config.yaml", text)
     return commit
 

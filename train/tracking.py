@@ -34,7 +34,9 @@ class Tracker(Protocol):
         ...
 
 
-def open_trackers(config: TrackingConfig, run_dir: Path, *, start_step: int, settings: Any) -> tuple[Tracker, ...]:
+def open_trackers(
+    config: TrackingConfig, run_dir: Path, *, start_step: int, settings: Any
+) -> tuple[Tracker, ...]:
     """Open what `config` asks for. What an interrupted run wrote after `start_step` is dropped.
 
     Raises:
@@ -59,7 +61,9 @@ def picture_grid(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     width = max(picture.shape[-1] for row in rows for picture in row)
     lines = []
     for row in rows:
-        cells = [F.interpolate(p[None].float().cpu().clamp(0, 1), (height, width), mode="nearest")[0] for p in row]
+        cells = [
+            F.interpolate(p[None].float().cpu().clamp(0, 1), (height, width), mode="nearest")[0] for p in row
+        ]
         lines.append(torch.cat([F.pad(cell, (1, 1, 1, 1), value=1.0) for cell in cells], 2))
     return torch.cat(lines, 1)
 
@@ -93,25 +97,28 @@ class CsvFile:
     """One line ``step,name,value`` per number; pictures are not written."""
 
     def __init__(self, path: Path, start_step: int):
+        self._path = path
         rows: list[list[str]] = []
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in list(csv.reader(file))[1:] if len(row) == 3 and int(row[0]) <= start_step]
-        self._file = path.open("w", newline="", encoding="utf-8")
-        self._rows = csv.writer(self._file)
-        self._rows.writerows([["step", "name", "value"], *rows])
+                rows = [
+                    row for row in list(csv.reader(file))[1:] if len(row) == 3 and int(row[0]) <= start_step
+                ]
+        self._write([["step", "name", "value"], *rows], mode="w")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write named numbers."""
-        self._rows.writerows([step, name, repr(float(value))] for name, value in values.items())
-        self._file.flush()
+        self._write([[str(step), name, repr(float(value))] for name, value in values.items()], mode="a")
 
     def picture(self, step: int, name: str, image_01: Tensor) -> None:
         """Leave pictures out."""
 
     def close(self) -> None:
-        """Finish writing."""
-        self._file.close()
+        """Do nothing: every line is already written."""
+
+    def _write(self, rows: Sequence[Sequence[str]], *, mode: str) -> None:
+        with self._path.open(mode, newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
 
 
 class WeightsAndBiases:
@@ -148,10 +155,13 @@ class Meter:
         self._waited_s = 0.0
 
     def add(self, *, samples: int, waited_s: float) -> None:
-        """Count one step, its samples and the seconds it waited for data."""
-        self._steps += 1
+        """Count one batch: its samples, and the seconds it was waited for."""
         self._samples += samples
         self._waited_s += waited_s
+
+    def step_done(self) -> None:
+        """Count one step of the loop."""
+        self._steps += 1
 
     def read(self) -> dict[str, float]:
         """Return the figures since the last call, and start again."""

@@ -1,1 +1,1 @@
-"""."""
+"""Colour fixes: what a restored picture takes over from its input."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -37,6 +36,8 @@ class ChannelStatistics:
 
 def channel_statistics(image_bchw: Tensor) -> ChannelStatistics:
     """Measure every channel of every picture. Shape: [b c h w], any floating dtype, any device."""
-    variance, mean = torch.var_mean(image_bchw.float(), dim=(-2, -1), correction=0, keepdim=True)
-    count = image_bchw.shape[-2] * image_bchw.shape[-1]
+    image = image_bchw.float()
+    mean = image.mean(dim=(-2, -1), keepdim=True)
+    variance = (image - mean).square_().mean(dim=(-2, -1), keepdim=True)
+    count = image.shape[-2] * image.shape[-1]
     return ChannelStatistics(count, mean.cpu().double(), variance.cpu().double())

@@ -48,10 +48,9 @@ def check_weights(weights: Mapping[str, float]) -> list[str]:
 
 def check_sizes(name: str, sizes: Sequence[int]) -> list[str]:
     """Kernel widths are odd, 1 to 255, and there is at least one."""
-    wrong = [size for size in sizes if size % 2 == 0 or not 1 <= size <= 255]
-    return check_some(name, sizes) + [
-        f"{name}: expected odd widths from 1 to 255, got {size}" for size in wrong
-    ]
+    if wrong := [size for size in sizes if size % 2 == 0 or not 1 <= size <= 255]:
+        return [f"{name}: expected odd widths from 1 to 255, got {wrong}"]
+    return check_some(name, sizes)
 
 
 def check_some(name: str, options: Sequence[object]) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +54,78 @@ class UpscalerOptions:
     """A super-resolution model file: one exported by `train`, or any that spandrel reads."""
 
 
+class RandomWeights(str, Enum):
+    """Architectures that can be filled with random numbers."""
+
+    sd21 = "sd21"
+    """Stable Diffusion 2.1 in full size with a LoRA of rank 256: real speed, meaningless pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStepOptions:
+    """Settings of `one-step`."""
+
+    __pydantic_config__ = strict
+
+    lora: Path | None = None
+    """The LoRA that turns the base model into a restorer; None looks for a HYPIR-style one on this machine,
+    unless the base model has one merged into it."""
+    lora_strength: float = 1.0
+    """0 to 2: how much of the LoRA is added to the base model; 1 is as trained."""
+    base_model: str | None = None
+    """Stable Diffusion 2.1-base: a diffusers folder, a checkpoint file, a folder of separate files, or a
+    repository id in the Hugging Face cache; None looks for it on this machine."""
+    coeff_t: int | None = None
+    """Fidelity, 0 to 999: the timestep whose coefficients apply the UNet's prediction; None takes the LoRA's,
+    usually 200, the only value anyone trained. Lower keeps more of the input (at 100, 60 % of the
+    correction), higher exaggerates (at 300, 146 %); far above that the result is no picture any more."""
+    reference_mode: bool = False
+    """Sizes, tiles and windows of the original implementation, for comparisons; slower."""
+    vae_exact: bool = False
+    """One set of normalisation statistics for the whole picture instead of one per VAE tile; slower."""
+    random_weights: RandomWeights | None = None
+    """For benchmarks on machines without the weights."""
+    download: bool = False
+    """Fetch what is missing."""
+    offline: bool = False
+    """Never use the network."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.lora_strength <= 2:
+            problems.append(f"lora_strength must be from 0 to 2, got {self.lora_strength:g}")
+        if self.coeff_t is not None and not 0 <= self.coeff_t <= 999:
+            problems.append(f"coeff_t must lie in 0 … 999, got {self.coeff_t}")
+        for one, other in (("reference_mode", "vae_exact"), ("download", "offline")):
+            if getattr(self, one) and getattr(self, other):
+                problems.append(f"{one} and {other} exclude each other")
+        given = [name for name in ("lora", "base_model") if getattr(self, name) is not None]
+        if self.random_weights and given:
+            problems.append(f"random_weights needs no {' and no '.join(given)}; leave one of them out")
+        if problems:
+            raise ConfigError(problems)
+
+
+def _missing_for_one_step() -> tuple[str, ...]:
+    from ..errors import WeightsNotFoundError
+    from ..weights.locate import BASE_COMMANDS, LORA_COMMANDS, locate_base, locate_lora
+
+    lines = [
+        f"the package {name}: pip install 'onestep-restore[diffusion]'"
+        for name in ("diffusers", "transformers")
+        if find_spec(name) is None
+    ]
+    for what, locate, command in (
+        ("an SD 2.1-base model", locate_base, BASE_COMMANDS[0]),
+        ("a HYPIR-style LoRA", locate_lora, LORA_COMMANDS[0]),
+    ):
+        try:
+            locate()
+        except WeightsNotFoundError:  # noqa: PERF203  # two rounds
+            lines.append(f"{what}: {command}")
+    return tuple(lines)
+
+
 ENGINES: Registry[EngineEntry] = Registry("engine")
 ENGINES.add(
     "built-in",
@@ -62,6 +136,15 @@ ENGINES.add(
     "upscaler",
     EngineEntry(options=UpscalerOptions, load=lazy(".generator_files:load_upscaler", __package__)),
     summary="any super-resolution model file (--option weights=FILE)",
+)
+ENGINES.add(
+    "one-step",
+    EngineEntry(
+        options=OneStepOptions,
+        load=lazy(".one_step_files:load_one_step", __package__),
+        missing=_missing_for_one_step,
+    ),
+    summary="one diffusion step of Stable Diffusion 2.1-base with a HYPIR-style LoRA: any scale, strongest",
 )
 
 

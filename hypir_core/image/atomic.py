@@ -14,6 +14,7 @@ from ..errors import ImageFileError
 _ADVICE = {
     errno.ENOSPC: ("room on the disk", "free some space or choose another folder"),
     errno.EDQUOT: ("room in the disk quota", "free some space or choose another folder"),
+    errno.EFBIG: ("a file size that the disk allows", "choose another folder or a smaller format"),
     errno.EACCES: ("a folder that can be written", "change its permissions or choose another folder"),
     errno.EPERM: ("a folder that can be written", "change its permissions or choose another folder"),
     errno.EROFS: ("a folder that can be written", "choose a folder that is not mounted read-only"),

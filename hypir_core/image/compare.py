@@ -13,7 +13,7 @@ from .resize import resize
 PLEASANT_ASPECT = 1.6
 """Width ÷ height that a screen or a page shows best; the two pictures are laid out to come close to it."""
 
-GAP_PART = 0.006
+GAP_PART = 0.01
 """Width of the gap between the pictures, as a part of the longer side of a picture."""
 
 CAPTION_PART = 0.045

@@ -2,7 +2,8 @@
 
 8-bit PNG, JPEG, WebP, BMP and TIFF go through Pillow's format classes directly: ``Image.open`` would apply
 the process-wide size limit, which this project neither wants nor may change. Pillow has no 16-bit colour, so
-16-bit PNG goes through imagecodecs and TIFF deeper than 8 bits through tifffile.
+16-bit PNG goes through imagecodecs and TIFF deeper than 8 bits through tifffile. So do WebP and TIFF files
+larger than Pillow's limit, which those two classes apply themselves.
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ _OUT_OF_RANGE_01 = 1e-5
 """Float files may leave [0,1] by this much (rounding of whoever wrote them) and are clamped."""
 
 
+class UnsupportedPictureError(ValueError):
+    """The file is sound but not of a kind that is read here; the message says what to do."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
     """Pixels as stored, before they are turned upright."""
@@ -96,7 +101,7 @@ def decode(file: BinaryIO, header: Header, *, icc: bytes | None) -> Decoded:
 
     Raises:
         MissingDependencyError: 16-bit PNG or deep TIFF without imagecodecs, tifffile.
-        ValueError: the file is sound but of a kind that is not supported; the message says which.
+        UnsupportedPictureError: an odd colour mode or sample type, values outside [0,1] …
         (OSError, SyntaxError, RuntimeError, …): any of `DECODE_ERRORS`, for damaged files.
     """
     file.seek(0)
@@ -104,9 +109,10 @@ def decode(file: BinaryIO, header: Header, *, icc: bytes | None) -> Decoded:
         return _npy(file)
     if header.format == "png" and header.bits == 16:
         return _deep_png(file)
-    if header.format == "tiff" and header.bits > 8 and header.photometric != CMYK_TIFF:
-        return _deep_tiff(file)
-    if header.format == "webp" and _is_over_pillows_limit(header):
+    is_large = _is_over_pillows_limit(header)
+    if header.format == "tiff" and (header.bits > 8 or is_large) and header.photometric != CMYK_TIFF:
+        return _deep_or_large_tiff(file)
+    if header.format == "webp" and is_large:
         return _large_webp(file)
     return _through_pillow(file, header.format, icc)
 
@@ -121,7 +127,9 @@ def _through_pillow(file: BinaryIO, name: str, icc: bytes | None) -> Decoded:
     if mode == "CMYK":
         return Decoded(_array(_cmyk_to_srgb(image, icc)), mode, is_upright, is_converted=True)
     if mode not in _PLAIN_MODES:
-        raise ValueError(f"the colour mode {mode} is not supported; convert it to RGB or grey")
+        raise UnsupportedPictureError(
+            f"expected grey, RGB or CMYK, got the colour mode {mode}; convert it to RGB"
+        )
     plain = _PLAIN_MODES[mode]
     if image.has_transparency_data:
         plain = _WITH_ALPHA.get(plain, plain)
@@ -153,38 +161,44 @@ def _cmyk_to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except (ImageCms.PyCMSError, OSError) as err:
-        raise ValueError(f"its CMYK profile cannot be used ({err}); convert it to RGB first") from err
+        raise UnsupportedPictureError(
+            f"expected a usable CMYK profile, got: {err}; convert the picture to RGB"
+        ) from err
     return cast("Image.Image", converted)  # only the in-place form returns None
 
 
 def _deep_png(file: BinaryIO) -> Decoded:
     codecs = codec_package("imagecodecs", purpose="reading a 16-bit PNG")
-    return _deep(codecs.png_decode(file.read()))
+    return _named(codecs.png_decode(file.read()))
 
 
-def _deep_tiff(file: BinaryIO) -> Decoded:
-    tifffile = codec_package("tifffile", purpose="reading a TIFF of more than 8 bits")
+def _deep_or_large_tiff(file: BinaryIO) -> Decoded:
+    tifffile = codec_package("tifffile", purpose="reading a TIFF of more than 8 bits or 178 million pixels")
     with tifffile.TiffFile(file) as opened:
         page = opened.pages.first
         pixels = page.asarray()
         axes, extra, photometric = page.axes, tuple(page.extrasamples), page.photometric.name
         bits = page.bitspersample
     if axes not in ("YX", "YXS", "SYX") or photometric not in ("MINISWHITE", "MINISBLACK", "RGB"):
-        raise ValueError(f"the layout {axes} with {photometric} colours is not supported")
+        raise UnsupportedPictureError(
+            f"expected grey or RGB pixels, got the axes {axes} and {photometric} colours; convert it to RGB"
+        )
     if pixels.dtype.kind == "f":
         pixels = _clamped_01(pixels)
-    elif pixels.dtype != np.uint16 or bits != 16:
-        raise ValueError(f"expected 8 or 16 bit or float samples, got {bits}-bit {pixels.dtype}")
+    elif (pixels.dtype, bits) not in ((np.uint8, 8), (np.uint16, 16)):
+        raise UnsupportedPictureError(
+            f"expected 8-bit, 16-bit or float samples, got {bits}-bit {pixels.dtype}; convert it to 16 bit"
+        )
     pixels = _hwc(np.moveaxis(pixels, 0, -1) if axes == "SYX" else pixels)
-    white = np.array(1 if pixels.dtype == np.float32 else 65535, pixels.dtype)
+    white = np.array(1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max, pixels.dtype)
     colors = 3 if photometric == "RGB" else 1
     if photometric == "MINISWHITE":
         pixels = np.concatenate([white - pixels[..., :1], pixels[..., 1:]], axis=-1)
     alpha_kind = int(extra[0]) if extra else 0
     if alpha_kind not in (1, 2):
-        return _deep(pixels[..., :colors])
+        return _named(pixels[..., :colors])
     pixels = pixels[..., : colors + 1]
-    return _deep(_unpremultiplied(pixels, white) if alpha_kind == 1 else pixels)
+    return _named(_unpremultiplied(pixels, white) if alpha_kind == 1 else pixels)
 
 
 def _unpremultiplied(pixels_hwc: np.ndarray, white: np.ndarray) -> np.ndarray:
@@ -201,12 +215,11 @@ def _unpremultiplied(pixels_hwc: np.ndarray, white: np.ndarray) -> np.ndarray:
 
 def _large_webp(file: BinaryIO) -> Decoded:
     codecs = codec_package("imagecodecs", purpose="reading a WebP of more than 178 million pixels")
-    pixels = _hwc(codecs.webp_decode(file.read()))
-    return Decoded(pixels, _MODE_OF_CHANNELS[pixels.shape[2]])
+    return _named(codecs.webp_decode(file.read()))
 
 
 def _is_over_pillows_limit(header: Header) -> bool:
-    """Say whether Pillow's WebP class, alone among those used here, would apply the global limit."""
+    """Say whether Pillow's WebP and TIFF classes, unlike the others, would refuse by its global limit."""
     limit = Image.MAX_IMAGE_PIXELS
     return limit is not None and header.width_px * header.height_px > 2 * limit
 
@@ -214,7 +227,9 @@ def _is_over_pillows_limit(header: Header) -> bool:
 def _npy(file: BinaryIO) -> Decoded:
     array = read_npy_header(file)  # leaves the file at the data
     if array.dtype.kind != "f":
-        raise ValueError(f"expected float32 values in [0,1], got {array.dtype}; divide by the largest value")
+        raise UnsupportedPictureError(
+            f"expected float32 values in [0,1], got {array.dtype}; divide by the largest value"
+        )
     count = int(np.prod(array.shape, dtype=np.int64))
     data = np.frombuffer(file.read(count * array.dtype.itemsize), array.dtype)
     if data.size < count:
@@ -222,13 +237,17 @@ def _npy(file: BinaryIO) -> Decoded:
     pixels = data.reshape(array.shape, order="F" if array.fortran_order else "C")
     pixels = _hwc(pixels)
     if pixels.shape[2] not in _MODE_OF_CHANNELS:
-        raise ValueError(f"expected an array [H W] or [H W 1|2|3|4], got the shape {list(array.shape)}")
-    return _deep(_clamped_01(pixels))
+        raise UnsupportedPictureError(
+            f"expected an array [H W] or [H W 1|2|3|4], got the shape {list(array.shape)}; reshape it"
+        )
+    return _named(_clamped_01(pixels))
 
 
-def _deep(pixels: np.ndarray) -> Decoded:
+def _named(pixels: np.ndarray) -> Decoded:
     pixels = _hwc(pixels)
     mode = _MODE_OF_CHANNELS[pixels.shape[2]]
+    if pixels.dtype == np.uint8:
+        return Decoded(pixels, mode)
     if pixels.dtype == np.float32:
         return Decoded(pixels, "F" if mode == "L" else f"{mode};32F")
     return Decoded(pixels, "I;16" if mode == "L" else f"{mode};16")
@@ -241,7 +260,11 @@ def _hwc(pixels: np.ndarray) -> np.ndarray:
 def _clamped_01(pixels: np.ndarray) -> np.ndarray:
     low, high = float(pixels.min()), float(pixels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("expected finite values in [0,1], got NaN or infinity; repair the values")
+        raise UnsupportedPictureError(
+            "expected finite values in [0,1], got NaN or infinity; repair the values"
+        )
     if low < -_OUT_OF_RANGE_01 or high > 1 + _OUT_OF_RANGE_01:
-        raise ValueError(f"expected values in [0,1], got {low:g} to {high:g}; scale them to [0,1]")
+        raise UnsupportedPictureError(
+            f"expected values in [0,1], got {low:g} to {high:g}; scale them to [0,1]"
+        )
     return np.clip(pixels.astype(np.float32, copy=False), 0, 1)

@@ -28,7 +28,7 @@ from .tiff_tags import (
     extent_of,
     in_bytes,
     in_file,
-    integers_of,
+    integer_of,
     read_directory,
     read_layout,
     value_of,
@@ -66,9 +66,9 @@ def checked(exif: bytes | None) -> tuple[int, bytes | None]:
         main, _ = read_directory(read_at, layout, start)
         _below(read_at, layout, main, EXIF_DIRECTORY)
         entry = main.get(ORIENTATION)
-        if entry is None or entry.kind not in (SHORT, LONG) or entry.count != 1:
+        if entry is None or entry.kind not in (SHORT, LONG):
             return 1, exif
-        (orientation,) = integers_of(read_at, layout, entry)
+        orientation = integer_of(read_at, layout, entry)
     except ValueError as err:
         _log.warning("EXIF dropped, it cannot be parsed: %s", err)
         return 1, None
@@ -151,7 +151,7 @@ def from_tiff(file: BinaryIO) -> tuple[int, bytes | None]:
     main, _ = read_directory(read_at, layout, start)
     orientation = 1
     if ORIENTATION in main and main[ORIENTATION].kind in (SHORT, LONG):
-        orientation = integers_of(read_at, layout, main[ORIENTATION])[0]
+        orientation = integer_of(read_at, layout, main[ORIENTATION])
     described = {tag: entry for tag, entry in main.items() if tag in _DESCRIPTIVE}
     if described.keys() <= _RESOLUTION:
         return orientation, None
@@ -183,7 +183,7 @@ def _below(read_at: ReadAt, layout: Layout, main: Directory, tag: int) -> Direct
     """Return the directory that `tag` points to, empty where there is none."""
     if tag not in main:
         return {}
-    return read_directory(read_at, layout, integers_of(read_at, layout, main[tag])[0])[0]
+    return read_directory(read_at, layout, integer_of(read_at, layout, main[tag]))[0]
 
 
 def _without_thumbnail(exif: bytes, layout: Layout, start: int, thumbnail: int) -> bytes:
@@ -193,8 +193,8 @@ def _without_thumbnail(exif: bytes, layout: Layout, start: int, thumbnail: int) 
     read_at = in_bytes(exif)
     try:
         entries, _ = read_directory(read_at, layout, thumbnail)
-        (first,) = integers_of(read_at, layout, entries[_THUMBNAIL_OFFSET])
-        (size,) = integers_of(read_at, layout, entries[_THUMBNAIL_BYTES])
+        first = integer_of(read_at, layout, entries[_THUMBNAIL_OFFSET])
+        size = integer_of(read_at, layout, entries[_THUMBNAIL_BYTES])
         used = _end_of(read_at, layout, start)
     except (ValueError, KeyError):
         return exif
@@ -210,7 +210,7 @@ def _end_of(read_at: ReadAt, layout: Layout, offset: int, pointers: frozenset[in
     for tag, entry in directory.items():
         ends.append(extent_of(layout, entry)[1])
         if tag in pointers:
-            below = integers_of(read_at, layout, entry)[0]
+            below = integer_of(read_at, layout, entry)
             ends.append(_end_of(read_at, layout, below, pointers - {tag}))
     return max(ends)
 

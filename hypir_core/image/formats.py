@@ -18,6 +18,8 @@ class PictureFormat:
     """Lower case, with the dot; the first is the one that is written."""
     writable: bool = True
     holds_alpha: bool = True
+    holds_grey: bool = True
+    """Without, a grey picture is written as RGB."""
     depths: tuple[int, ...] = (8,)
     """Bits per sample that can be written, ascending; 32 means float32."""
     max_side_px: int | None = None
@@ -30,7 +32,7 @@ for _entry in (
     PictureFormat(
         name="jpg", extensions=(".jpg", ".jpeg", ".jpe", ".jfif"), holds_alpha=False, max_side_px=65500
     ),
-    PictureFormat(name="webp", extensions=(".webp",), max_side_px=16383),
+    PictureFormat(name="webp", extensions=(".webp",), holds_grey=False, max_side_px=16383),
     PictureFormat(name="tiff", extensions=(".tif", ".tiff"), depths=(8, 16, 32)),
     PictureFormat(name="npy", extensions=(".npy",), depths=(32,)),
     PictureFormat(name="bmp", extensions=(".bmp", ".dib"), writable=False),

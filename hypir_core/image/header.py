@@ -7,6 +7,8 @@ because its own limit is a global.
 from __future__ import annotations
 
 import struct
+import tokenize
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -145,12 +147,15 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
     """
     file.seek(0)
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
+    if version not in ((1, 0), (2, 0)):
         raise ValueError(f"expected npy version 1.0 or 2.0, got {version[0]}.{version[1]}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged header is first tried as one of Python 2
+            shape, fortran_order, dtype = read(file)
+    except (SyntaxError, tokenize.TokenError) as err:
+        raise ValueError("its header is damaged") from err
     return NpyHeader(shape, fortran_order, dtype, file.tell())
 
 

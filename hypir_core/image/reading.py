@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import ImageFileError
-from .decode import DECODE_ERRORS, Decoded, decode
+from .decode import DECODE_ERRORS, Decoded, UnsupportedPictureError, decode
 from .formats import READABLE, likeness
 from .header import Header, read_header
 from .metadata import read_metadata, read_text_of
@@ -38,6 +38,8 @@ def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
         try:
             metadata = read_metadata(file, header.format)
             found = decode(file, header, icc=metadata.icc)
+        except UnsupportedPictureError as err:
+            raise ImageFileError(f"{path}: {_one_line(err)}") from err
         except DECODE_ERRORS as err:
             raise ImageFileError(_undecodable(path, header, err)) from err
     icc = None if found.is_converted else metadata.icc
@@ -133,8 +135,8 @@ def _undecodable(path: Path, header: Header, err: BaseException) -> str:
             "close other programs or shrink the picture"
         )
     return (
-        f"{path}: expected a complete {header.format} of a supported kind, got: {_one_line(err)}; "
-        "copy it again from its source or convert it to 8-bit RGB"
+        f"{path}: expected a complete {header.format}, got a damaged one ({_one_line(err)}); "
+        "copy it again from its source"
     )
 
 

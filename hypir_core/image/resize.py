@@ -18,8 +18,11 @@ KEYS_A = -0.5
 
 def resize(image_bchw: Tensor, size_px: tuple[int, int]) -> Tensor:
     """Resize a whole picture. [b c h w] → [b c *size_px], same format and device, not clamped."""
-    if tuple(image_bchw.shape[-2:]) == tuple(size_px):
+    h, w = image_bchw.shape[-2:]
+    if (h, w) == tuple(size_px):
         return image_bchw
+    if 1 in (h, w, *size_px):  # torch 2.15's antialiased bicubic is wrong where a side is one pixel
+        return resize_part(image_bchw, size_px, (0, size_px[0]), (0, size_px[1])).to(image_bchw.dtype)
     return F.interpolate(image_bchw, size=size_px, mode="bicubic", antialias=True, align_corners=False)
 
 

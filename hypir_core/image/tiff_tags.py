@@ -160,6 +160,17 @@ def integers_of(read_at: ReadAt, layout: Layout, entry: Entry) -> tuple[int, ...
     return struct.unpack(f"{layout.order}{entry.count}{_INTEGER_CODES[entry.kind]}", value)
 
 
+def integer_of(read_at: ReadAt, layout: Layout, entry: Entry) -> int:
+    """Return the value of an entry of one unsigned integer.
+
+    Raises:
+        ValueError: it holds another number of them, or is of another kind, or lies outside the source.
+    """
+    if entry.count != 1:
+        raise ValueError(f"tag {entry.tag} holds {entry.count} values, expected 1")
+    return integers_of(read_at, layout, entry)[0]
+
+
 def extent_of(layout: Layout, entry: Entry) -> tuple[int, int]:
     """Return first and past-the-last offset of a value that lies outside its entry, or (0, 0)."""
     size = _KIND_BYTES.get(entry.kind, 1) * entry.count
@@ -223,7 +234,7 @@ def copied(
         try:
             value = value_of(read_at, layout, entry)
             if tag in pointers:
-                below, _ = read_directory(read_at, layout, integers_of(read_at, layout, entry)[0])
+                below, _ = read_directory(read_at, layout, integer_of(read_at, layout, entry))
                 lower = copied(read_at, layout, below, tail, pointers=pointers - {tag})
                 copies[tag] = tail.pointer(tag, lower)
                 continue

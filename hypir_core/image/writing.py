@@ -74,7 +74,7 @@ def write_picture(
         samples = _without_opaque_alpha(path, samples, chosen)
     text = text or {}
     extras = Extras(
-        icc=_fitting_icc(like.icc if like else None, color_chw.shape[0]),
+        icc=_fitting_icc(like.icc if like else None, grey=color_chw.shape[0] == 1 and chosen.holds_grey),
         exif=exif_block.for_output(
             like.exif if like else None,
             width_px=width_px,
@@ -144,7 +144,7 @@ def _without_opaque_alpha(path: Path, samples_hwc: np.ndarray, chosen: PictureFo
     return np.ascontiguousarray(samples_hwc[..., :-1])
 
 
-def _fitting_icc(icc: bytes | None, channels: int) -> bytes | None:
+def _fitting_icc(icc: bytes | None, *, grey: bool) -> bytes | None:
     """Return the profile if its colour space (ICC.1:2022, header bytes 16 to 19) is the picture's."""
-    space = b"GRAY" if channels == 1 else b"RGB "
+    space = b"GRAY" if grey else b"RGB "
     return icc if icc is not None and icc[16:20] == space else None

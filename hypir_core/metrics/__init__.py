@@ -1,1 +1,1 @@
-"""."""
+"""Figures that say how good a picture is: fidelity, perception, seams, whole folders."""

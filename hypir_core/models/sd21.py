@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -59,7 +61,13 @@ SD21_TEXT_ENCODER: dict[str, Any] = {
 """Arguments of `transformers.CLIPTextConfig`: the OpenCLIP-H text tower without its last layer."""
 
 
-def unet_module_shapes(config: Mapping[str, Any] = SD21_UNET) -> dict[str, WeightShape]:
+@cache
+def sd21_module_shapes() -> Mapping[str, WeightShape]:
+    """Return `unet_module_shapes` of SD 2.1, computed once."""
+    return MappingProxyType(unet_module_shapes(SD21_UNET))
+
+
+def unet_module_shapes(config: Mapping[str, Any]) -> dict[str, WeightShape]:
     """Return name → weight shape of the UNet's Linear and Conv2d modules, without making its weights.
 
     Raises:
@@ -68,7 +76,7 @@ def unet_module_shapes(config: Mapping[str, Any] = SD21_UNET) -> dict[str, Weigh
     try:
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     except ImportError as err:
-        raise MissingDependencyError("diffusers", "diffusion", "the list of SD 2.1's modules") from err
+        raise MissingDependencyError("diffusers", "diffusion", "the list of a UNet's modules") from err
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(dict(config))
     return adaptable_modules(dict(unet.named_parameters()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 
 import torch
@@ -16,7 +17,7 @@ from ..image.plane import Box, Plane
 from ..progress import Tick
 from .memory import Rung, batch_that_fits, is_out_of_memory, next_rung
 from .plan import TileConfig, TilePlan, plan_tiles
-from .window import axis_weights
+from .window import AxisWeights, axis_weights
 
 TileFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
@@ -49,6 +50,10 @@ class Stage:
     network whose result there lacks its surroundings; at most half of the overlap is left out."""
     tile: TileConfig | None = None
     """This stage's own tiles; None takes the request's."""
+    plan: TilePlan | None = None
+    """Tiles laid by the engine itself, instead of any other; the ladder then leaves their size alone."""
+    weights: tuple[AxisWeights, AxisWeights] | None = None
+    """Blend weights along rows and columns; None makes them of the plan's window and the margin."""
     min_tile_px: int = 64
     """The ladder does not go below this."""
 
@@ -88,7 +93,7 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
     rungs: list[str] = []
     rung = Rung(stage.tile or tile, 0, runtime.device)
     while True:
-        plan = plan_tiles(plane.height_px, plane.width_px, rung.tile, grain_px=stage.grain_px)
+        plan = stage.plan or plan_tiles(plane.height_px, plane.width_px, rung.tile, grain_px=stage.grain_px)
         if rung.batch == 0:
             rung = replace(rung, batch=_batch(stage, plan, runtime, rung.device))
         try:
@@ -100,7 +105,8 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
             reason = str(err).splitlines()[0]
         # Outside the except block: there the traceback would keep the failed tile's tensors alive.
         release_cached_memory(rung.device)
-        lower = next_rung(rung, grain_px=stage.grain_px, min_tile_px=stage.min_tile_px)
+        smallest = rung.tile.tile_px if stage.plan else stage.min_tile_px
+        lower = next_rung(rung, grain_px=stage.grain_px, min_tile_px=smallest)
         if lower is None:
             raise OutOfMemoryError(
                 f"{stage.name}: out of memory with one {rung.tile.tile_px} px tile on {rung.device} ({reason}); "
@@ -137,11 +143,15 @@ def _run_plan(stage: Stage, plane: Plane, plan: TilePlan, *, rung: Rung, runtime
         images, stage.out_channels, plan.height_px // s, plan.width_px // s, device=runtime.canvas_device
     )
     canvas = Plane(out, s)
+    windowed = partial(axis_weights, window=plan.window, margin=stage.margin_px // s)
     row_weights, column_weights = (
-        axis_weights(
-            [(start // s, length // s) for start, length in spans], total, plan.window, margin=stage.margin_px // s
+        weigh([(start // s, length // s) for start, length in spans], total)
+        for weigh, spans, total in zip(
+            stage.weights or (windowed, windowed),
+            (plan.rows, plan.columns),
+            out.shape[-2:],
+            strict=True,
         )
-        for spans, total in ((plan.rows, out.shape[-2]), (plan.columns, out.shape[-1]))
     )
     weights = list(product(row_weights, column_weights))
     boxes = plan.boxes

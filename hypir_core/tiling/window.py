@@ -8,7 +8,7 @@ its own sum makes the whole sum exactly one: no full-size weight plane is ever n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 import torch
@@ -33,6 +33,9 @@ GAUSSIAN_FLOOR = 1e-6
 
 Span = tuple[int, int]
 """Start and length along one axis."""
+
+AxisWeights = Callable[[Sequence[Span], int], tuple[Tensor, ...]]
+"""(spans, length of the axis) → one weight vector per span, which sum to 1; see `axis_weights`."""
 
 
 def axis_weights(spans: Sequence[Span], total: int, window: Window, *, margin: int = 0) -> tuple[Tensor, ...]:
@@ -74,7 +77,9 @@ def _taper(overlap: int, window: Window, margin: int) -> Tensor:
         position = 0.5 * (1 - torch.cos(math.pi * position))
     elif window is Window.gaussian:
         position = torch.ones(n, dtype=torch.float64)
-    return torch.cat([torch.zeros(edge, dtype=torch.float64), position, torch.ones(edge, dtype=torch.float64)])
+    return torch.cat(
+        [torch.zeros(edge, dtype=torch.float64), position, torch.ones(edge, dtype=torch.float64)]
+    )
 
 
 def _gaussian(length: int) -> Tensor:

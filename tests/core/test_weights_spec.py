@@ -6,7 +6,7 @@ import json
 from dataclasses import fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypir_core.errors import ConfigError, SpecMismatchError, SpecMissingError, WeightsError
@@ -34,6 +34,7 @@ GENERATOR = GeneratorSpec(
 )
 
 
+@settings(deadline=None)
 @given(
     rank=st.integers(1, 512),
     alpha=st.floats(1e-3, 1e4),

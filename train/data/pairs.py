@@ -38,7 +38,9 @@ class PairSequence(Dataset[Samples]):
     def __getitem__(self, indexes: Sequence[int]) -> Samples:  # pyright: ignore[reportIncompatibleMethodOverride]  # DataLoader with batch_size=None passes the sampler's item
         pairs = [self.pair(index) for index in indexes]
         return Samples(
-            torch.tensor(list(indexes)), torch.stack([hq for hq, _ in pairs]), torch.stack([lq for _, lq in pairs])
+            torch.tensor(list(indexes)),
+            torch.stack([hq for hq, _ in pairs]),
+            torch.stack([lq for _, lq in pairs]),
         )
 
     def pair(self, index: int) -> tuple[Tensor, Tensor]:
@@ -68,7 +70,9 @@ class PairSequence(Dataset[Samples]):
                 self._cache[path] = picture
                 self._cache_left -= picture.nbytes
             return picture
-        raise ConfigError(f"data.root: {MOST_UNREADABLE} pictures in a row cannot be decoded; check {self.folder.root}")
+        raise ConfigError(
+            f"data.root: {MOST_UNREADABLE} pictures in a row cannot be decoded; check {self.folder.root}"
+        )
 
     def _crop(self, picture: Tensor, generator: torch.Generator) -> Tensor:
         side = self.config.crop_px
@@ -76,19 +80,14 @@ class PairSequence(Dataset[Samples]):
             return picture.float() / 255
         low, high = self.config.shrink
         factor = uniform(generator, low, high) if uniform(generator) < self.config.shrink_prob else 1.0
-        factor = max(factor, side / min(picture.shape[-2:]))
-        if factor < 1:
-            size_px = (max(side, round(picture.shape[-2] * factor)), max(side, round(picture.shape[-1] * factor)))
-            picture_01 = resize(picture[None].float() / 255, size_px)[0].clamp(0, 1)
-        else:
-            picture_01 = picture
-        free_h, free_w = picture_01.shape[-2] - side, picture_01.shape[-1] - side
+        window = min(round(side / factor), *picture.shape[-2:])
+        free_h, free_w = picture.shape[-2] - window, picture.shape[-1] - window
         if self.config.crop is Crop.center:
             top, left = free_h // 2, free_w // 2
         else:
             top, left = below(generator, free_h + 1), below(generator, free_w + 1)
-        crop = picture_01[..., top : top + side, left : left + side]
-        return crop.float() / 255 if crop.dtype == torch.uint8 else crop
+        cut_01 = picture[None, :, top : top + window, left : left + window].float() / 255
+        return resize(cut_01, (side, side))[0].mul(255).round().clamp(0, 255).div(255)
 
 
 class IndexBlocks:
@@ -98,7 +97,9 @@ class IndexBlocks:
     without a pool, n processes together see exactly the batches of one process with n times the batch.
     """
 
-    def __init__(self, first: Sequence[int], *, start: int, block: int, batch: int, rank: int, processes: int):
+    def __init__(
+        self, first: Sequence[int], *, start: int, block: int, batch: int, rank: int, processes: int
+    ):
         self.first, self.start, self.block = tuple(first), start, block
         self.batch, self.rank, self.processes = batch, rank, processes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -63,6 +64,7 @@ class PairStream:
             num_workers=config.workers,
             prefetch_factor=4 if config.workers else None,
             pin_memory=device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_main_process,
         )
         self._samples: Iterator[Samples] = iter(loader)
         self._pool = self._take(len(self.position.pool)) if self.position.pool else None
@@ -103,6 +105,12 @@ class PairStream:
             fresh=self.position.fresh + fresh,
             pool=tuple(self._pool.indexes.tolist()) if self._pool else (),
         )
+
+
+def _leave_signals_to_the_main_process(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the main one asks the workers to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _joined(parts: list[Samples]) -> Samples:

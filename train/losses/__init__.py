@@ -30,7 +30,11 @@ for _name, _target, _summary in (
     ("huber", ".pixel:huber", "squared below `delta`, absolute above (Huber 1964)"),
     ("charbonnier", ".pixel:charbonnier", "smooth absolute error (Charbonnier et al. 1994)"),
     ("ssim", ".structure:ssim_loss", "1 − structural similarity (Wang et al. 2004)"),
-    ("fourier", ".structure:fourier", "absolute error of the spectrum (Jiang et al., arXiv 2012.12821, unweighted)"),
+    (
+        "fourier",
+        ".structure:fourier",
+        "absolute error of the spectrum (Jiang et al., arXiv 2012.12821, unweighted)",
+    ),
     ("gradient", ".structure:gradient", "absolute error of finite differences; blind to a constant offset"),
     ("tv", ".structure:total_variation", "mean absolute finite difference of the image beyond the target's"),
 ):

@@ -18,7 +18,9 @@ def ssim_loss(image_pm1: Tensor, target_pm1: Tensor, *, window: int = 11, sigma:
         ShapeError: the image is smaller than the window.
     """
     if min(image_pm1.shape[-2:]) < window:
-        raise ShapeError(f"ssim: expected images of at least {window} px a side, got {tuple(image_pm1.shape[-2:])}")
+        raise ShapeError(
+            f"ssim: expected images of at least {window} px a side, got {tuple(image_pm1.shape[-2:])}"
+        )
     c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     x, y = image_pm1, target_pm1
     moments = _window_means(torch.cat((x, y, x * x, y * y, x * y)), window, sigma)

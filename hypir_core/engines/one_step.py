@@ -1,0 +1,198 @@
+"""The one-step engine: encode, one diffusion step, decode, written against three functions.
+
+The functions may come from diffusers modules (`one_step_networks`) or from any other host of the same
+networks. Nothing here knows a UNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion.one_step import one_step_x0
+from ..image.plane import Plane
+from ..image.resize import resize
+from ..request import Request
+from ..tiling.plan import TileConfig
+from ..tiling.run import Stage
+from ..weights.spec import Prediction
+from .base import EngineSpec, Prepared
+
+LATENT_PX = 8
+"""Output pixels per latent cell."""
+
+GRAIN_PX = 64
+"""The UNet halves its latent three times: 8 cells of 8 px."""
+
+STEP_TILE = TileConfig(tile_px=512, overlap_px=128)
+"""The size the UNet was trained at; its overlap gives neighbouring tiles a common context."""
+
+VAE_TILE = TileConfig(tile_px=768, overlap_px=64)
+"""The VAE is most of the work: larger tiles repeat less of it, and its normalisation sees more at once."""
+
+VAE_MARGIN_PX = 16
+"""Two latent cells at a cut edge, where convolutions met padding, are left out of the blend."""
+
+ENLARGE_BELOW = 0.75
+"""Pictures whose longer side is under this part of the native size are enlarged, others only mirrored."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """A prompt made ready, once for the whole picture."""
+
+    condition: Any
+    """What `OneStepNetworks.predict` takes."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneStepNetworks:
+    """The three networks as functions of one batch of tiles, which lie on the stage's device in float32.
+
+    Any floating format may be returned.
+    """
+
+    encode: Callable[[Tensor], Tensor]
+    """Picture [n 3 h w] in [-1,1] → posterior mean [n 4 h/8 w/8], not scaled."""
+    predict: Callable[[Tensor, Any], Tensor]
+    """(scaled latent [n 4 h w], `Prompt.condition`) → the UNet's prediction at the trained timestep."""
+    decode: Callable[[Tensor], Tensor]
+    """Latent [n 4 h w], not scaled → picture [n 3 8h 8w] in [-1,1]."""
+    read_prompt: Callable[[str], Prompt]
+    """Called more than once per picture; should remember."""
+    place_vae: Callable[[torch.device], None]
+    place_unet: Callable[[torch.device], None]
+    encode_bytes_per_px: float
+    """Working memory of a tile, per output pixel."""
+    predict_bytes_per_px: float
+    decode_bytes_per_px: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneStep:
+    """One-step restoration with a latent diffusion model."""
+
+    spec: EngineSpec
+    networks: OneStepNetworks
+    a_bar: float
+    """ā at the coefficients' timestep."""
+    prediction: Prediction = Prediction.eps
+    scaling_factor: float = 0.18215
+    native_px: int = 512
+    """Canvas sides are at least this long: the UNet knows nothing smaller."""
+
+    def prepare(self, image_01: Tensor, size_px: tuple[int, int], request: Request) -> Prepared:
+        """Resize the picture, then mirror it at its right and lower edge up to the canvas.
+
+        A thin picture is mirrored in its short direction, never enlarged for it: its long side keeps its
+        size. Only a picture that is small both ways is enlarged, until its longer side has the native size.
+        """
+        content_px, canvas_px = canvas_for(size_px, native_px=self.native_px)
+        content = resize(image_01, content_px).clamp(0, 1)
+        notes = self.networks.read_prompt(request.prompt).notes
+        if content_px != size_px:
+            notes += (
+                f"processed at {content_px[1]}×{content_px[0]} px: the model knows no smaller pictures",
+            )
+        return Prepared(plane=Plane(mirror_to(content, canvas_px)), content_px=content_px, notes=notes)
+
+    def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
+        """Return encode, step and decode. Tiles that the request names are used by all three."""
+        del prepared
+        own_tiles = request.tile_px is None and request.overlap_px is None
+        return one_step_stages(self, request, vae_tile=_window(VAE_TILE, request) if own_tiles else None)
+
+
+def one_step_stages(
+    engine: OneStep, request: Request, *, vae_tile: TileConfig | None, **placing: Any
+) -> tuple[Stage, Stage, Stage]:
+    """Return the three stages of one picture.
+
+    Args:
+        engine: the networks and the numbers of the formula.
+        request: its prompt is read once, here.
+        vae_tile: tiles of encode and decode; None takes the request's.
+        placing: fields of `Stage` that all three get: an explicit plan and its weights.
+    """
+    networks, scale = engine.networks, engine.scaling_factor
+    condition = networks.read_prompt(request.prompt).condition
+
+    def encode(tile_01: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
+        return networks.encode(tile_01 * 2 - 1) * scale
+
+    def step(z: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
+        return one_step_x0(
+            z, lambda z: networks.predict(z, condition), a_bar=engine.a_bar, kind=engine.prediction
+        )
+
+    def decode(x0: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
+        return networks.decode(x0 / scale).float() / 2 + 0.5
+
+    vae = {"grain_px": LATENT_PX, "tile": vae_tile, "margin_px": VAE_MARGIN_PX, "place": networks.place_vae}
+    return (
+        Stage(
+            name="encode",
+            run=encode,
+            out_channels=4,
+            out_stride_px=LATENT_PX,
+            bytes_per_px=networks.encode_bytes_per_px,
+            **vae | placing,
+        ),
+        Stage(
+            name="step 1/1",
+            run=step,
+            out_channels=4,
+            out_stride_px=LATENT_PX,
+            bytes_per_px=networks.predict_bytes_per_px,
+            **{"grain_px": GRAIN_PX, "place": networks.place_unet} | placing,
+        ),
+        Stage(
+            name="decode",
+            run=decode,
+            out_channels=3,
+            out_stride_px=1,
+            bytes_per_px=networks.decode_bytes_per_px,
+            **vae | placing,
+        ),
+    )
+
+
+def canvas_for(size_px: tuple[int, int], *, native_px: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the size of the content and of the canvas for a result of `size_px`, both (height, width).
+
+    The canvas is at most `native_px` in a direction where the content is smaller, and less than one grain
+    more than the content in the others.
+    """
+    longer = max(size_px)
+    factor = native_px / longer if longer < ENLARGE_BELOW * native_px else 1.0
+    content = (max(1, round(size_px[0] * factor)), max(1, round(size_px[1] * factor)))
+    canvas = tuple(-(-max(side, native_px) // GRAIN_PX) * GRAIN_PX for side in content)
+    return content, (canvas[0], canvas[1])
+
+
+def mirror_to(image_bchw: Tensor, size_px: tuple[int, int]) -> Tensor:
+    """Continue a picture to the right and below by mirroring it, [b c h w] → [b c *size_px].
+
+    Convention: the edge line is not repeated ("reflect"); a picture of one line is repeated.
+    """
+    for dim, size in zip((-2, -1), size_px, strict=True):
+        length = image_bchw.shape[dim]
+        if size != length:
+            there_and_back = [*range(length), *range(length - 2, 0, -1)]
+            index = torch.tensor([there_and_back[i % len(there_and_back)] for i in range(size)])
+            image_bchw = image_bchw.index_select(dim, index.to(image_bchw.device))
+    return image_bchw
+
+
+def _window(tile: TileConfig, request: Request) -> TileConfig:
+    return (
+        tile
+        if request.window is None
+        else TileConfig(tile_px=tile.tile_px, overlap_px=tile.overlap_px, window=request.window)
+    )

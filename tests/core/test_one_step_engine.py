@@ -1,0 +1,287 @@
+"""The one-step engine on the tiny golden model: tiles, sizes, controls, refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from hypir_core import ColorFix, Request, Runtime, TargetSize, load_engine, restore
+from hypir_core.engines.catalog import ENGINES, OneStepOptions
+from hypir_core.engines.one_step import canvas_for, mirror_to
+from hypir_core.engines.one_step_reference import original_spans, original_weights
+from hypir_core.errors import ConfigError, SpecMismatchError, WeightsError, WeightsNotFoundError
+from hypir_core.tiling.plan import TileConfig
+
+CPU = torch.device("cpu")
+SAME_SIZE = TargetSize(scale=1)
+
+
+def load(golden, dtype="float32", **options):
+    given = {"lora": golden / "hypir" / "lora.pth", "base_model": str(golden / "hypir" / "model")}
+    return load_engine("one-step", options=given | options, device=CPU, dtype=dtype)[0]
+
+
+@pytest.fixture(scope="session")
+def engine(golden):
+    return load(golden)
+
+
+@pytest.fixture(scope="session")
+def photo_01(golden):
+    """[1 3 150 131]"""
+    return load_file(golden / "hypir" / "case_3.safetensors")["lq_uint8"].float() / 255
+
+
+def run(engine, image_01, **wishes):
+    mask_01, runtime = wishes.pop("mask_01", None), wishes.pop("runtime", Runtime())
+    request = Request(engine="one-step", **{"target": SAME_SIZE} | wishes)
+    return restore(engine, image_01, request, runtime, mask_01=mask_01)
+
+
+def test_one_tile_equals_the_libraries_called_directly(golden, photo_01):
+    """Unmerged LoRA of peft, scheduler and modules of diffusers: nothing of ours but the canvas."""
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from peft import LoraConfig
+    from transformers import CLIPTextModel
+
+    folder = golden / "hypir" / "model"
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet").float()
+    vae = AutoencoderKL.from_pretrained(folder / "vae").float()
+    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").float()
+    scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
+    lora = torch.load(golden / "hypir" / "lora.pth", weights_only=True)
+    targets = json.loads((golden / "hypir" / "cases.json").read_text())["lora_modules"]
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=targets))
+    assert not unet.load_state_dict({k: v.float() for k, v in lora.items()}, strict=False).unexpected_keys
+
+    picture = photo_01[..., :128, :128]
+    with torch.inference_mode():
+        context = text_encoder(torch.tensor([[520, 521, *[0] * 75]])).last_hidden_state
+        z = vae.encode(picture * 2 - 1).latent_dist.mean * 0.18215
+        x0 = scheduler.step(unet(z, 200, context).sample, 200, z).pred_original_sample
+        expected = (vae.decode(x0 / 0.18215).sample / 2 + 0.5).clamp(0, 1)
+    ours = run(load(golden), picture, color_fix=ColorFix.none).image_01
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("tile_px", [128, 192])
+def test_tiles_stay_close_to_the_whole(engine, photo_01, tile_px):
+    big = photo_01.repeat(1, 1, 2, 2)[..., :256, :256]
+    whole = run(engine, big, tile_px=512, overlap_px=0)
+    tiled = run(engine, big, tile_px=tile_px, overlap_px=64)
+    assert all("1×1" in stage.tiles for stage in whole.report.stages)
+    assert all("1×1" not in stage.tiles for stage in tiled.report.stages)
+    changed = (whole.image_01 - big).abs().mean()
+    assert (whole.image_01 - tiled.image_01).abs().mean() < changed / 2
+
+
+def test_every_stage_has_its_own_default_tiles(engine):
+    prepared = engine.prepare(torch.rand(1, 3, 8, 8), (1024, 2048), Request())
+    encode, step, decode = engine.stages(prepared, Request())
+    assert encode.tile == decode.tile
+    assert encode.tile.tile_px > engine.spec.tile.tile_px
+    assert step.tile is None
+    assert all(stage.tile is None for stage in engine.stages(prepared, Request(tile_px=256)))
+    assert [stage.name for stage in (encode, step, decode)] == ["encode", "step 1/1", "decode"]
+
+
+def test_the_same_wish_gives_the_same_picture(engine, photo_01):
+    assert torch.equal(run(engine, photo_01).image_01, run(engine, photo_01, seed=5).image_01)
+
+
+def test_a_batch_equals_its_pictures(engine, photo_01):
+    pair = torch.cat([photo_01, photo_01.flip(-1)])
+    together = run(engine, pair).image_01
+    for one, picture in zip(together, pair, strict=True):
+        torch.testing.assert_close(one[None], run(engine, picture[None]).image_01, rtol=0, atol=5e-5)
+
+
+def test_the_prompt_changes_the_result(engine, photo_01):
+    plain, cat = run(engine, photo_01).image_01, run(engine, photo_01, prompt="a photo of the cat").image_01
+    assert (plain - cat).abs().mean() > 1e-3
+
+
+def test_a_long_prompt_is_reported(engine, photo_01):
+    notes = run(engine, photo_01, prompt="cat " * 99).report.notes
+    assert any("tokens were not used" in note for note in notes)
+
+
+def test_strength_and_mask_keep_the_input(engine, photo_01):
+    full = run(engine, photo_01).image_01
+    assert torch.equal(run(engine, photo_01, strength=0.0).image_01, photo_01)
+    half = run(engine, photo_01, strength=0.5).image_01
+    torch.testing.assert_close(half, (full + photo_01) / 2, rtol=0, atol=1e-6)
+    mask = torch.zeros(1, 1, *photo_01.shape[-2:])
+    mask[..., 60:] = 1
+    masked = run(engine, photo_01, mask_01=mask).image_01
+    torch.testing.assert_close(masked[..., :60], photo_01[..., :60], rtol=0, atol=1e-6)
+    torch.testing.assert_close(masked[..., 60:], full[..., 60:], rtol=0, atol=1e-6)
+
+
+def test_the_loras_strength_moves_the_result_steadily(golden, photo_01):
+    by_strength = [run(load(golden, lora_strength=s), photo_01).image_01 for s in (0.0, 0.5, 1.0)]
+    none, half, full = by_strength
+    assert (full - none).abs().mean() > (half - none).abs().mean() > 1e-4
+
+
+def test_coeff_t_0_nearly_keeps_the_latent(golden, photo_01):
+    """At t = 0 only 3 % of the prediction is removed: the result is the VAE's own reconstruction."""
+    nearest = load(golden, coeff_t=0)
+    vae_only = replace(nearest, networks=replace(nearest.networks, predict=lambda z, _: z * 0), a_bar=1.0)
+    wish = {"color_fix": ColorFix.none}
+    reconstruction = run(vae_only, photo_01, **wish).image_01
+    kept, trained = (run(e, photo_01, **wish).image_01 for e in (nearest, load(golden)))
+    assert (kept - reconstruction).abs().mean() < 0.3 * (trained - reconstruction).abs().mean()
+
+
+@pytest.mark.parametrize("size", [(1, 200), (200, 1), (1, 1), (7, 33), (129, 127)])
+def test_thin_and_tiny_pictures(engine, rng, size):
+    out = run(engine, torch.rand(1, 3, *size, generator=rng))
+    assert out.image_01.shape == (1, 3, *size)
+    assert out.image_01.isfinite().all()
+
+
+def test_grey_pictures_come_back_grey(engine, photo_01):
+    assert run(engine, photo_01[:, :1]).image_01.shape == photo_01[:, :1].shape
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+@settings(max_examples=300, deadline=None)
+def test_the_canvas_never_explodes(h, w):
+    content, canvas = canvas_for((h, w), native_px=512)
+    if max(h, w) >= 512:
+        assert content == (h, w)
+    assert max(content) >= 0.75 * 512
+    for side, whole in zip(content, canvas, strict=True):
+        assert whole % 64 == 0
+        assert max(side, 512) <= whole < max(side, 512) + 64
+    assert abs(content[0] / content[1] - h / w) <= (h / w) * (1 / min(content) + 1 / min(h, w))
+
+
+@given(st.integers(1, 9), st.integers(1, 40))
+@settings(deadline=None)
+def test_mirroring_is_numpys_reflection(length, extra):
+    import numpy as np
+
+    line = torch.arange(length, dtype=torch.float32).reshape(1, 1, 1, length)
+    ours = mirror_to(line, (3, length + extra))
+    mode = "reflect" if length > 1 else "edge"
+    expected = np.pad(line.numpy(), [(0, 0), (0, 0), (0, 2), (0, extra)], mode="edge")
+    expected[0, 0, :] = np.pad(line.numpy()[0, 0, 0], (0, extra), mode=mode)
+    assert np.array_equal(ours.numpy(), expected)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.03), ("float16", 0.004)])
+def test_half_formats_stay_close(golden, engine, photo_01, dtype, tolerance):
+    chosen = getattr(torch, dtype)
+    out = run(load(golden, dtype=dtype), photo_01, runtime=Runtime(dtype=chosen)).image_01
+    assert out.dtype == torch.float32
+    assert (out - run(engine, photo_01).image_01).abs().mean() < tolerance
+
+
+def test_progress_names_the_stages(engine, photo_01):
+    seen = []
+    run(engine, photo_01, runtime=Runtime(progress=lambda tick: seen.append(tick.stage)))
+    assert list(dict.fromkeys(seen))[:3] == ["encode", "step 1/1", "decode"]
+
+
+def test_a_v_prediction_base_is_refused(golden, tmp_path):
+    shutil.copytree(golden / "hypir" / "model", tmp_path / "v")
+    file = tmp_path / "v" / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text()) | {"prediction_type": "v_prediction"}
+    file.chmod(0o644)
+    file.write_text(json.dumps(config))
+    with pytest.raises(SpecMismatchError, match="v2-1_512-ema-pruned"):
+        load(golden, base_model=str(tmp_path / "v"))
+
+
+def test_a_merged_model_needs_no_lora(golden, tmp_path, engine, photo_01):
+    from hypir_core.weights.convert import convert
+
+    shutil.copytree(golden / "hypir" / "model", tmp_path / "merged")
+    unet = tmp_path / "merged" / "unet" / "diffusion_pytorch_model.safetensors"
+    unet.chmod(0o644)
+    base = golden / "hypir" / "model"
+    convert(golden / "hypir" / "lora.pth", unet, to="merged", base=base, dtype=torch.float32, force=True)
+    merged = load(golden, base_model=str(tmp_path / "merged"), lora=None)
+    torch.testing.assert_close(
+        run(merged, photo_01).image_01, run(engine, photo_01).image_01, rtol=0, atol=1e-5
+    )
+    assert merged.spec.weights.startswith("merged, rank 4")
+    with pytest.raises(ConfigError, match="already merged"):
+        load(golden, base_model=str(tmp_path / "merged"))
+
+
+def test_a_lora_for_another_model_is_refused(golden, tmp_path):
+    lora = torch.load(golden / "hypir" / "lora.pth", weights_only=True)
+    save_file({name: t for name, t in lora.items() if "mid_block" not in name}, tmp_path / "less.safetensors")
+    with pytest.raises(WeightsError, match="missing modules"):
+        load(golden, lora=tmp_path / "less.safetensors")
+
+
+def test_missing_files_are_named(golden, tmp_path):
+    with pytest.raises(WeightsNotFoundError, match="nowhere"):
+        load(golden, base_model=str(tmp_path / "nowhere"))
+    with pytest.raises(WeightsNotFoundError, match="nothing.pth"):
+        load(golden, lora=tmp_path / "nothing.pth")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"lora_strength": 3}, "0 to 2"),
+        ({"coeff_t": 1000}, "0 … 999"),
+        ({"reference_mode": True, "vae_exact": True}, "exclude each other"),
+        ({"download": True, "offline": True}, "exclude each other"),
+        ({"random_weights": "sd21", "lora": "a.pth"}, "needs no lora"),
+        ({"random_weights": "sd15"}, "random_weights"),
+        ({"lora_strenght": 1}, "did you mean 'lora_strength'"),
+    ],
+)
+def test_wrong_options_are_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        load_engine("one-step", options=options, device=CPU)
+
+
+def test_listing_the_engine_imports_nothing_heavy():
+    assert ENGINES.get("one-step").options is OneStepOptions
+
+
+def test_reference_mode_needs_multiples_of_8(golden, photo_01):
+    reference = load(golden, reference_mode=True)
+    with pytest.raises(ConfigError, match="multiples of 8"):
+        reference.prepare(photo_01, (0, 0), Request(tile_px=100))
+
+
+@given(st.integers(128, 4000), st.sampled_from([(128, 64), (128, 0), (192, 96), (512, 128)]))
+@settings(deadline=None)
+def test_the_originals_tiles_cover_and_weigh_to_one(length, layout):
+    tile_px, overlap_px = layout
+    if length < tile_px:
+        return
+    spans = original_spans(length, TileConfig(tile_px=tile_px, overlap_px=overlap_px))
+    assert spans[0][0] == 0
+    assert sum(spans[-1]) == length
+    assert all(start % (tile_px - overlap_px) == 0 for start, _ in spans[:-1])
+    assert len({start for start, _ in spans}) == len(spans)
+    total = torch.zeros(length)
+    for (start, size), weights in zip(spans, original_weights(spans, length, middle=0.5), strict=True):
+        assert weights.min() > 0
+        total[start : start + size] += weights
+    torch.testing.assert_close(total, torch.ones(length))
+
+
+def test_convention_the_originals_rows_lean_by_half_a_cell():
+    (columns,), (rows,) = (original_weights([(0, 8)], 8, middle=middle) for middle in (0.5, 0.0))
+    torch.testing.assert_close(columns, rows)  # one tile alone is weighed 1 everywhere
+    spans = [(0, 8), (4, 8)]
+    even, leaning = (original_weights(spans, 12, middle=middle)[0] for middle in (0.5, 0.0))
+    torch.testing.assert_close(even[4:], 1 - even[4:].flip(0))
+    assert (leaning[4:] > even[4:]).all()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from hypir_core.errors import ConfigError, ShapeError, UnknownNameError
+from train.config import LossConfig
+from train.losses import LOSSES, build_losses
+from train.ramps import Ramp, RampShape
+
+
+def pictures(
+    *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    a = torch.rand(*shape, generator=g, dtype=dtype) * 2 - 1
+    return a, (a + 0.3 * torch.randn(*shape, generator=g, dtype=dtype)).clamp(-1, 1)
+
+
+@pytest.mark.parametrize("name", LOSSES.names())
+def test_zero_at_equality_and_positive_elsewhere(name):
+    image, target = pictures(2, 3, 24, 20)
+    loss = LOSSES.get(name)
+    assert float(loss(image, image.clone())) == pytest.approx(0, abs=1e-6)
+    assert (
+        float(loss(target + torch.randn(target.shape, generator=torch.Generator().manual_seed(1)), image))
+        > 1e-3
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES.names())
+def test_gradients(name):
+    image, target = pictures(1, 1, 11, 11, dtype=torch.float64)
+    loss = LOSSES.get(name)
+    assert gradcheck(lambda x: loss(x, target), image.requires_grad_(), eps=1e-6, atol=1e-5, rtol=1e-3)
+
+
+def test_known_numbers():
+    image, target = torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, 1, 2, 2)
+    values = {
+        name: float(LOSSES.get(name)(image, target))
+        for name in ("l1", "l2", "huber", "charbonnier", "gradient")
+    }
+    expected = {
+        "l1": 0.5,
+        "l2": 0.25,
+        "huber": 0.1 * (0.5 - 0.05),
+        "charbonnier": (0.25 + 1e-6) ** 0.5 - 1e-3,
+        "gradient": 0,
+    }
+    assert values == pytest.approx(expected, rel=1e-5)
+
+
+def test_ssim_equals_an_independent_implementation():
+    image, target = pictures(2, 3, 40, 36)
+    _, full = structural_similarity_index_measure(
+        image, target, data_range=2.0, gaussian_kernel=True, return_full_image=True, reduction="none"
+    )
+    inside = full[..., 5:-5, 5:-5]
+    assert float(LOSSES.get("ssim")(image, target)) == pytest.approx(1 - float(inside.mean()), abs=1e-5)
+
+
+def test_ssim_refuses_pictures_below_its_window():
+    with pytest.raises(ShapeError, match="at least 11 px"):
+        LOSSES.get("ssim")(*pictures(1, 3, 8, 20))
+
+
+def test_fourier_of_one_wave():
+    """A cosine of amplitude A over n×n px has two peaks of A·n/2; half of the plane keeps one of them."""
+    n, amplitude = 16, 0.5
+    wave = amplitude * torch.cos(2 * torch.pi * 3 * torch.arange(n) / n).expand(1, 1, n, n)
+    expected = amplitude * n / 2 / (n * (n // 2 + 1))
+    assert float(LOSSES.get("fourier")(wave, torch.zeros_like(wave))) == pytest.approx(expected, rel=1e-3)
+
+
+def test_gradient_is_blind_to_an_offset_and_tv_to_smoothness():
+    image, target = pictures(1, 3, 16, 16)
+    assert float(LOSSES.get("gradient")(image, image + 0.25)) == pytest.approx(0, abs=1e-6)
+    assert float(LOSSES.get("tv")(torch.zeros_like(target), target)) == 0
+
+
+def test_weights_and_ramps_are_applied():
+    ramp = Ramp(shape=RampShape.linear, start=10, length=10)
+    entries = build_losses({"l1": LossConfig(weight=2.0, ramp=ramp), "l2": LossConfig(weight=0.0)})
+    assert [entry.name for entry in entries] == ["l1"]
+    assert [entries[0].weight_at(step) for step in (0, 15, 30)] == [0, 1.0, 2.0]
+
+
+def test_unknown_losses_and_options_are_named():
+    with pytest.raises(UnknownNameError, match="charbonnier"):
+        build_losses({"charbonier": LossConfig()})
+    with pytest.raises(ConfigError, match=r"losses\.huber\.options.*'detla'.*'delta'"):
+        build_losses({"huber": LossConfig(options={"detla": 1.0})})
