@@ -6,20 +6,18 @@ import glob
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
-from .color.mode import ColorFix
 from .device import Runtime
 from .engines.base import Engine
 from .errors import ConfigError, HypirError, ImageFileError, ShapeError
 from .image.compare import compare_picture
 from .image.files import Picture, content_hash, read_picture, to_planes, write_picture
-from .image.formats import is_picture_path, output_extension
-from .image.resize import resize
-from .pipeline import Restored, restore
+from .image.formats import format_for_output, is_picture_path, output_extension
+from .pipeline import Restored, restore, restore_alpha
 from .request import Request
 
 MANIFEST = "hypir-manifest.jsonl"
@@ -154,11 +152,15 @@ def restore_file(engine: Engine, job: Job, request: Request, runtime: Runtime, *
         ImageFileError: the picture cannot be read, or the result cannot be written.
         HypirError: whatever `pipeline.restore` raises.
     """
+    _refuse_early(job, writing)
     picture = read_picture(job.source)
     color_01, alpha_01 = to_planes(picture)
+    if alpha_01 is not None and alpha_01.min() < 1 and not format_for_output(job.output, writing.format).holds_alpha:
+        raise ImageFileError(f"{job.output}: expected a format that holds alpha (png, webp, tiff, npy), got jpg")
     mask_01 = None if writing.mask is None else _read_mask(writing.mask, color_01)
     restored = restore(engine, color_01, request, runtime, mask_01=mask_01)
-    alpha = None if alpha_01 is None else _restore_alpha(engine, alpha_01, request, runtime, restored)
+    size_px = restored.report.output_px
+    alpha = None if alpha_01 is None else restore_alpha(engine, alpha_01, request, runtime, size_px=size_px)
     write_picture(
         job.output,
         restored.image_01,
@@ -182,14 +184,10 @@ def restore_file(engine: Engine, job: Job, request: Request, runtime: Runtime, *
     return restored
 
 
-def _restore_alpha(
-    engine: Engine, alpha_01: Tensor, request: Request, runtime: Runtime, restored: Restored
-) -> Tensor:
-    size = restored.report.output_px
-    opaque = bool(alpha_01.min() == 1)
-    if opaque or not engine.spec.restores_alpha:
-        return resize(alpha_01.to(runtime.canvas_device), size).clamp_(0, 1)
-    return restore(engine, alpha_01, replace(request, color_fix=ColorFix.none), runtime).image_01
+def _refuse_early(job: Job, writing: Writing) -> None:
+    """Refuse what writing would refuse, before the work instead of after it."""
+    if job.output.exists() and not writing.force:
+        raise ImageFileError(f"{job.output} exists; use --force to overwrite it, or choose another output")
 
 
 def _read_mask(path: Path, color_01: Tensor) -> Tensor:

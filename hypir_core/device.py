@@ -12,7 +12,7 @@ from .progress import Cancelled, Progress, never, silent
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-CPU_BUDGET_BYTES = 1 << 30
+CPU_BUDGET_BYTES = 128 << 20
 """Working memory that a batch of tiles may take on a CPU, where larger batches gain no speed."""
 
 

@@ -6,6 +6,7 @@ HypirError
 ├─ ShapeError(ValueError)                a tensor of the wrong shape
 ├─ RangeError(ValueError)                values outside the stated range, NaN or infinity
 ├─ ImageFileError                        a picture that cannot be read or written
+├─ CaptionError                          no caption to be had: no server, no key, no model, no text file
 ├─ WeightsError                          a weight file that cannot be used
 │  ├─ SpecMissingError                   no `hypir.spec` where one is needed
 │  ├─ SpecMismatchError                  rank, modules, shapes or base model differ; shows both sides
@@ -56,6 +57,10 @@ class RangeError(HypirError, ValueError):
 
 class ImageFileError(HypirError):
     """A picture cannot be read or written."""
+
+
+class CaptionError(HypirError):
+    """No words for a picture could be had."""
 
 
 class WeightsError(HypirError):

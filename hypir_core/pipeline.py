@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .color.fix import apply_color_fix_
+from .color.mode import ColorFix
 from .device import Runtime, describe_device
 from .engines.base import Engine
 from .errors import RangeError, ShapeError
@@ -96,6 +97,19 @@ def restore(
         peak_device_bytes=torch.cuda.max_memory_allocated(runtime.device) if runtime.device.type == "cuda" else None,
     )
     return Restored(content, report)
+
+
+def restore_alpha(
+    engine: Engine, alpha_01: Tensor, request: Request, runtime: Runtime, *, size_px: tuple[int, int]
+) -> Tensor:
+    """Bring an alpha channel [b 1 h w] in [0,1] to `size_px`; returns [b 1 *size_px] float32 in [0,1].
+
+    It goes through the engine as a grey picture where the engine may do that; an opaque one is only resized.
+    Raises as `restore` does.
+    """
+    if bool(alpha_01.min() == 1) or not engine.spec.restores_alpha:
+        return resize(alpha_01.float().to(runtime.canvas_device), size_px).clamp_(0, 1)
+    return restore(engine, alpha_01, replace(request, color_fix=ColorFix.none), runtime).image_01
 
 
 def check_image(image_01: Tensor, *, channels: int) -> None:

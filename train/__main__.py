@@ -1,4 +1,4 @@
-"""Train: ``python -m train PRESET.yaml key=value …`` or ``accelerate launch -m train PRESET.yaml key=value …``."""
+"""The command line: ``python -m train PRESET.yaml key=value …``, or with ``accelerate launch -m train``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypir_core.errors import HypirError
 
 USAGE = """usage: python -m train PRESET.yaml key=value …
        accelerate launch -m train PRESET.yaml key=value …
-for instance: python -m train train/presets/compact_pixel.yaml data.root=photos output_dir=runs/one max_steps=40000"""
+for instance: python -m train compact_pixel data.root=photos output_dir=runs/one max_steps=40000"""
 
 
 def main(arguments: list[str]) -> int:

@@ -1,8 +1,8 @@
 """Checkpoints: only what training changes, written so that an interruption leaves the previous one whole.
 
-``output_dir/checkpoints/step-00001000/`` holds `players.pt` (trained tensors, optimisers, schedules, averages),
-`rank-N.pt` (random state and data position of each process) and `about.json`. It is written under a temporary
-name and renamed when everything is on the disk; older ones are removed after that.
+``output_dir/checkpoints/step-00001000/`` holds `players.pt` (trained tensors, optimisers, schedules,
+averages), `rank-N.pt` (random state and data position of each process) and `about.json`. It is written under
+a temporary name and renamed when everything is on the disk; older ones are removed after that.
 """
 
 from __future__ import annotations
@@ -92,9 +92,10 @@ def save_checkpoint(
         # torch.save reports a full disk as RuntimeError.
         shutil.rmtree(part, ignore_errors=True)
         last = newest_checkpoint(run_dir)
+        left = f"{last.name} is whole" if last else "there is no earlier one"
         raise HypirError(
             f"output_dir: the checkpoint of step {step} cannot be written to {folder.parent} ({err}); "
-            f"{f'{last.name} is whole' if last else 'there is no earlier one'}; free space there and run again"
+            f"{left}; free space there and run again"
         ) from err
     accelerator.wait_for_everyone()
     return folder
@@ -144,7 +145,7 @@ def checkpoint_dir(run_dir: Path, step: int) -> Path:
 
 
 def _put_in_place(part: Path, folder: Path) -> None:
-    """Give `part` the name `folder`; one of the same step that is already there is moved away first, then removed."""
+    """Give `part` the name `folder`; an older one of the same step is moved away first, then removed."""
     older = folder.with_name(f".old-{folder.name}")
     shutil.rmtree(older, ignore_errors=True)
     if folder.exists():

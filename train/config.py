@@ -43,7 +43,7 @@ class Crop(str, Enum):
 
     none = "none"
     """the picture must already be crop_px × crop_px"""
-    center = "center"
+    center = "center"  # pyright: ignore[reportAssignmentType]  # hides str.center, which nobody calls
     random = "random"
 
 
@@ -145,7 +145,7 @@ class RecipeShare:
     __pydantic_config__ = strict
 
     recipe: str
-    """A preset of `hypir_core.degrade`, a YAML file, or `bicubic`: nothing but the antialiased bicubic shrink."""
+    """A preset of `hypir_core.degrade`, a YAML file, or `bicubic`: only the antialiased bicubic shrink."""
     weight: float = 1.0
     """How often it is chosen, relative to the others."""
 
@@ -176,7 +176,7 @@ class DataConfig:
     crop_px: int = 128
     """Side of the high-quality crop; the low-quality one is smaller by the generator's scale."""
     shrink: tuple[float, float] = (1.0, 1.0)
-    """Range of a random antialiased shrink of what is cropped (as far as the picture allows); gives finer detail."""
+    """Range of a random antialiased shrink of the crop, as far as the picture allows; gives finer detail."""
     shrink_prob: float = 0.5
     """How often that shrink happens."""
     hflip: bool = True
@@ -184,7 +184,7 @@ class DataConfig:
     """Also flip vertically and transpose, with probability ½ each."""
     degrade: tuple[RecipeShare, ...] = (RecipeShare(recipe="realesrgan"),)
     sharpen_target: bool = False
-    """Sharpen the target as the recipe says (crisper results, less faithful); false leaves photographs as they are."""
+    """Sharpen the target as the recipe says: crisper results, less faithful."""
     pool: PoolConfig = field(default_factory=PoolConfig)
     workers: int = 1
     """Background processes that read and degrade; 0 does it between the steps."""
@@ -288,7 +288,7 @@ class TrackingConfig:
     images_every: int = 1000
     """Steps between two grids of training pairs; 0 writes none."""
     loss_gradients_every: int = 0
-    """Steps between two measurements of each loss's own gradient norm (one more backward pass each); 0 = never."""
+    """Steps between two measurements of each loss's own gradient (one more backward pass each); 0 = never."""
     tensorboard: bool = True
     csv: bool = False
     wandb: str = ""
@@ -335,7 +335,7 @@ class TrainConfig:
     generator: GeneratorConfig
     discriminators: dict[str, DiscriminatorConfig] = field(default_factory=dict)
     share_batch: bool = True
-    """Discriminators learn from the generator's own batch and images; false draws new batches for each (slower)."""
+    """Discriminators learn from the generator's own batch and images; false draws new ones for each."""
     losses: dict[str, LossConfig]
     data: DataConfig
     validation: ValidationConfig | None = None

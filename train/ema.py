@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
 class Ema:
-    """A shadow copy s of the weights w, updated after every optimiser step n = 0, 1, … by
+    """A shadow copy s of the weights w, updated after every optimiser step n = 0, 1, ….
 
-        s ← s + (1 − d_n)·(w − s),   s_0 = w at the start,
-
-    where d_n = `decay`, or with `warmup` d_n = min(decay, (1 + n) / (10 + n)), so that the first weights are soon
-    forgotten. There is no bias correction: s starts at the weights, not at zero. Whole-number tensors are copied.
+    Formula: s ← s + (1 − d_n)·(w − s), with s = w at the start, where d_n = `decay`, or with `warmup`
+    d_n = min(decay, (1 + n) / (10 + n)), so that the first weights are soon forgotten. There is no bias
+    correction: s starts at the weights, not at zero. Whole-number tensors are copied.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], *, decay: float, warmup: bool):
@@ -30,7 +30,9 @@ class Ema:
                 target.append(weights[name].detach())
             else:
                 value.copy_(weights[name])
-        torch._foreach_lerp_(shadow, target, 1.0 - self.decay_now())
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]  # one kernel for all tensors
+            shadow, target, 1.0 - self.decay_now()
+        )
         self.updates += 1
 
     def decay_now(self) -> float:
@@ -38,16 +40,12 @@ class Ema:
         n = self.updates
         return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Return everything that `load_state_dict` needs to go on exactly."""
         return {"shadow": self.shadow, "updates": self.updates}
 
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state made by `state_dict`, on the device of the present shadow."""
-        shadow = state["shadow"]
-        updates = state["updates"]
-        assert isinstance(shadow, Mapping)
-        assert isinstance(updates, int)
         for name, value in self.shadow.items():
-            value.copy_(shadow[name])
-        self.updates = updates
+            value.copy_(state["shadow"][name])
+        self.updates = state["updates"]

@@ -101,9 +101,10 @@ def _start_from(module: nn.Module, path: Path) -> None:
         if name not in own or name not in file.tensors or own[name].shape != file.tensors[name].shape
     )
     if differing:
+        first = differing[0]
         raise SpecMismatchError(
-            f"base_model: {path} does not fit the generator; {len(differing)} tensors differ, the first is "
-            f"{differing[0]} (file: {_shape(file.tensors, differing[0])}, generator: {_shape(own, differing[0])}); "
+            f"base_model: {path} does not fit the generator; {len(differing)} tensors differ, first "
+            f"{first}: file {_shape(file.tensors, first)}, generator {_shape(own, first)}; "
             "change generator.options to the sizes of the file"
         )
     module.load_state_dict(file.tensors)

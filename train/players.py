@@ -1,4 +1,4 @@
-"""Players: what is optimised, each with its own optimiser, learning-rate schedule, clipping, cadence and average."""
+"""Players: what is optimised, each with its own optimiser, schedule, clipping, cadence and average."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole of training, read top to bottom: build → (generator step, discriminator steps) → log → checkpoint → export."""
+"""All of training: build → (generator step, discriminator steps) → log → checkpoint → export."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -98,17 +99,18 @@ class StepLog:
         """Return the means over the steps and processes, and the meter's figures; start again."""
         means = {name: total.float() / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
-        reduced = accelerator.reduce(
+        reduced: Any = accelerator.reduce(
             {name: mean.to(accelerator.device) for name, mean in means.items()}, "mean"
         )
-        assert isinstance(reduced, dict)
-        return {name: float(mean) for name, mean in reduced.items()} | self.meter.read()
+        figures: dict[str, float] = {name: float(mean) for name, mean in reduced.items()}
+        return figures | self.meter.read()
 
 
 def train(config: TrainConfig) -> Path:
-    """Run the training that `config` describes, from its newest checkpoint if there is one; return the run folder.
+    """Run the training that `config` describes and return the run folder.
 
-    The first SIGINT or SIGTERM ends it early with a checkpoint and an export.
+    It goes on from the newest checkpoint in that folder, if there is one. The first SIGINT or SIGTERM ends it
+    early with a checkpoint and an export.
 
     Raises:
         ConfigError: the settings do not fit the data, the machine or the checkpoint; names every key.
@@ -175,7 +177,8 @@ def build(config: TrainConfig) -> Run:
     newest = newest_checkpoint(config.output_dir)
     if newest and not config.checkpoint.resume:
         raise ConfigError(
-            f"output_dir: {config.output_dir} already holds {newest.name}; use another folder or checkpoint.resume=true"
+            f"output_dir: {config.output_dir} already holds {newest.name}; "
+            "use another folder, or checkpoint.resume=true"
         )
     if config.channels_last:
         generator.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -293,7 +296,9 @@ def imagine(run: Run, step_log: StepLog) -> list[Shot]:
 def write_scalars(run: Run, done: int, step_log: StepLog) -> None:
     """Log the means since the last call; every process calls this."""
     values = step_log.read(run.accelerator)
-    values |= {f"lr/{name}": player.lr_schedule.get_last_lr()[0] for name, player in run.players.items()}
+    values |= {
+        f"lr/{name}": float(player.lr_schedule.get_last_lr()[0]) for name, player in run.players.items()
+    }
     for tracker in run.trackers:
         tracker.scalars(done, values)
     if run.accelerator.is_main_process:
@@ -334,7 +339,7 @@ def validate_average(run: Run, done: int) -> bool:
         log.info(
             "step %d  %s", done, "  ".join(f"{name} {value:.3f}" for name, value in found.scalars.items())
         )
-    score = float(_from_main(run, found.score if found else 0.0))
+    score = _from_main(run, found.score if found else 0.0)
     if run.best and score <= run.best.value:
         return False
     run.best = Best(done, config.best, score)
@@ -445,10 +450,10 @@ def _validate(run: Run, pairs: FixedPairs) -> Validated:
         return validate(pairs, restore)
 
 
-def _from_main(run: Run, value: float) -> Tensor:
-    shared = broadcast(torch.tensor(value, dtype=torch.float64, device=run.accelerator.device))
-    assert isinstance(shared, Tensor)
-    return shared
+def _from_main(run: Run, value: float) -> float:
+    """Give every process the value of the main one."""
+    shared: Any = broadcast(torch.tensor(value, device=run.accelerator.device))
+    return float(shared)
 
 
 def _spec(run: Run, done: int) -> WeightsSpec:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,14 +23,13 @@ class StopRequest:
         """Say whether any of the processes was asked; all of them call this at the same step."""
         if accelerator.num_processes == 1:
             return self.asked
-        votes = accelerator.reduce(torch.tensor(float(self.asked), device=accelerator.device), "sum")
-        assert isinstance(votes, torch.Tensor)
+        votes: Any = accelerator.reduce(torch.tensor(float(self.asked), device=accelerator.device), "sum")
         return bool(votes > 0)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM inside the block into a request; the next one acts as it did before."""
+    """Turn the first SIGINT or SIGTERM inside the block into a request; the next acts as it did before."""
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -1,4 +1,4 @@
-"""What is written down on the way: scalars and pictures, to any of TensorBoard, a CSV file and Weights & Biases."""
+"""What is written down on the way, to any of TensorBoard, a CSV file and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def open_trackers(
 
 
 def picture_grid(rows: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Put pictures [3 h w] of any size into rows, each enlarged (nearest) to the largest of all; 2 px white between.
+    """Put pictures [3 h w] of any size into rows, each enlarged (nearest) to the largest of all.
 
-    Returns [3 H W], [0,1], on the CPU.
+    Two white pixels lie between them. Returns [3 H W], [0,1], on the CPU.
     """
     height = max(picture.shape[-2] for row in rows for picture in row)
     width = max(picture.shape[-1] for row in rows for picture in row)

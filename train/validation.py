@@ -83,7 +83,7 @@ def validate(pairs: FixedPairs, restore: Callable[[Batch], Tensor]) -> Validated
 
 @contextmanager
 def averaged_weights(module: torch.nn.Module, ema: Ema | None) -> Iterator[None]:
-    """Give `module` (unwrapped) the moving average inside the block, in evaluation mode; then put all back."""
+    """Give `module` (unwrapped) the moving average and evaluation mode inside the block."""
     training = module.training
     own = {name: tensor.clone() for name, tensor in trained_state(module).items()} if ema else {}
     module.eval()

@@ -18,16 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     try:
         try:
-            from .app import app
+            from .app import app, wrong_usage
         except ModuleNotFoundError as err:
             if err.name not in {"typer", "rich"}:
                 raise
             print(f"hypir: the command line needs {err.name!r}; run: pip install 'onestep-restore[cli]'", file=sys.stderr)  # noqa: T201
             return 2
-        app(args=words, prog_name="hypir")
-        return 0
-    except SystemExit as stop:  # how typer ends: 0 for --help, 2 for wrong usage, a command's own code
-        return stop.code if isinstance(stop.code, int) else 0
+        try:
+            return app(args=words, prog_name="hypir", standalone_mode=False) or 0
+        except wrong_usage() as err:
+            _say(err.format_message())
+            return 2
     except Cancelled:
         if debug:
             raise

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .. import __version__
-from . import degrade, demo, doctor, engines, evaluate, restore
+from . import convert, degrade, demo, doctor, engines, evaluate, restore
 
 app = typer.Typer(
     help="Restore old, small, blurred or over-compressed pictures.",
@@ -18,9 +18,19 @@ app = typer.Typer(
 app.command("restore")(restore.restore_command)
 app.command("degrade")(degrade.degrade_command)
 app.command("eval")(evaluate.eval_command)
+app.command("convert")(convert.convert_command)
 app.command("demo")(demo.demo_command)
 app.command("doctor")(doctor.doctor_command)
 app.command("engines")(engines.engines_command)
+
+
+def wrong_usage() -> type[Any]:
+    """Return the class of typer's own complaints about the command line, whose `format_message` is one line."""
+    try:
+        from typer._click.exceptions import ClickException
+    except ImportError:  # typer < 0.25 builds on the click package
+        from click.exceptions import ClickException
+    return ClickException
 
 
 def _version(wanted: bool) -> None:

@@ -14,6 +14,9 @@ from ..errors import Cancelled, ConfigError
 from . import console
 
 
+ONE_STEP = "Settings of --engine one-step"
+
+
 class Format(str, Enum):
     """Formats that can be written."""
 
@@ -54,6 +57,32 @@ def restore_command(
     strength: Annotated[float, typer.Option(help="0 keeps the resized input, 1 is fully restored.")] = 1.0,
     mask: Annotated[Path | None, typer.Option(help="Picture whose brightness multiplies the strength.")] = None,
     seed: Annotated[int, typer.Option(help="For engines that draw noise.")] = 0,
+    base: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=ONE_STEP, metavar="PATH|ID", help="SD 2.1-base in any packaging; default: found."),
+    ] = None,
+    lora: Annotated[Path | None, typer.Option(rich_help_panel=ONE_STEP, help="HYPIR-style LoRA; default: found.")] = None,
+    lora_strength: Annotated[
+        float | None, typer.Option(rich_help_panel=ONE_STEP, help="0 to 2; 1 is as trained.")
+    ] = None,
+    coeff_t: Annotated[
+        int | None, typer.Option(rich_help_panel=ONE_STEP, help="Fidelity: below 200 keeps more of the input.")
+    ] = None,
+    reference_mode: Annotated[
+        bool, typer.Option("--reference-mode", rich_help_panel=ONE_STEP, help="Sizes and tiles of the original HYPIR.")
+    ] = False,
+    vae_exact: Annotated[
+        bool, typer.Option("--vae-exact", rich_help_panel=ONE_STEP, help="VAE tiles share their statistics.")
+    ] = False,
+    download: Annotated[
+        bool, typer.Option("--download", rich_help_panel=ONE_STEP, help="Fetch what is missing.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", rich_help_panel=ONE_STEP, help="Never use the network.")
+    ] = False,
+    random_weights: Annotated[
+        str | None, typer.Option(rich_help_panel=ONE_STEP, metavar="sd21", help="Random weights, for benchmarks.")
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A setting of this engine only.")
     ] = None,
@@ -78,7 +107,18 @@ def restore_command(
     from ..request import Request
     from ..tiling.window import Window
 
-    options = parse_assignments(option or [])
+    named = {
+        "base_model": base,
+        "lora": None if lora is None else str(lora),
+        "lora_strength": lora_strength,
+        "coeff_t": coeff_t,
+        "reference_mode": reference_mode or None,
+        "vae_exact": vae_exact or None,
+        "download": download or None,
+        "offline": offline or None,
+        "random_weights": random_weights,
+    }
+    options = parse_assignments(option or []) | {k: v for k, v in named.items() if v is not None}
     request = Request(
         engine=engine,
         target=TargetSize(scale=scale, longest_side_px=longest_side, megapixels=megapixels),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,6 +36,21 @@ def load_upscaler(options: UpscalerOptions, device: torch.device, dtype: str) ->
     return _load(options.weights, "upscaler", device, dtype)
 
 
+def upscaler_of(model: Any, *, label: str) -> tuple[FeedForward, torch.dtype]:
+    """Wrap a super-resolution model that somebody else has loaded and owns; its format is left as it is.
+
+    Args:
+        model: `spandrel.ImageModelDescriptor`.
+        label: names the weights in the report.
+
+    Raises:
+        WeightsError: it does not turn a picture into a picture.
+    """
+    dtype = model.dtype
+    loaded = _wrapped(model, dtype=dtype, dtypes=(str(dtype).removeprefix("torch."),), where=label)
+    return _engine(loaded, "upscaler", label)
+
+
 def _load(path: Path, name: str, device: torch.device, dtype: str) -> tuple[FeedForward, torch.dtype]:
     file = read_tensors(path)
     check_finite(file.tensors, path)
@@ -46,7 +62,7 @@ def _load(path: Path, name: str, device: torch.device, dtype: str) -> tuple[Feed
         if not isinstance(spec, GeneratorSpec):
             raise SpecMismatchError(f"{path}: expected a generator, got a {spec.kind}; use another --engine for it")
         loaded = _ours(file, spec, name, device, dtype)
-    return _engine(path, loaded, name)
+    return _engine(loaded, name, f"{path.name} {_short_hash(path)}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,14 +126,19 @@ def _with_spandrel(file: TensorFile, name: str, device: torch.device, dtype: str
             f"{file.path}: expected a super-resolution model that spandrel reads, got an unknown layout of "
             f"{len(file.tensors)} tensors ({next(iter(file.tensors))}, …)"
         ) from err
-    if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != model.output_channels:
+    if not isinstance(model, spandrel.ImageModelDescriptor):
         raise WeightsError(f"{file.path}: expected a picture-to-picture model, got {model.architecture.name}")
     halves = {"bfloat16": model.supports_bfloat16, "float16": model.supports_half}
     dtypes = ("float32", *(n for n, supported in halves.items() if supported))
-    chosen = pick_dtype(dtype, device, dtypes)
+    return _wrapped(model, dtype=pick_dtype(dtype, device, dtypes), dtypes=dtypes, where=str(file.path))
+
+
+def _wrapped(model: Any, *, dtype: torch.dtype, dtypes: tuple[str, ...], where: str) -> _Loaded:
+    if model.input_channels != model.output_channels:
+        raise WeightsError(f"{where}: expected a picture-to-picture model, got {model.architecture.name}")
     return _Loaded(
-        net=CastInput(model.model, chosen),
-        dtype=chosen,
+        net=CastInput(model.model, dtype),
+        dtype=dtype,
         dtypes=dtypes,
         scale=model.scale,
         radius=UNKNOWN_RADIUS,
@@ -128,12 +149,12 @@ def _with_spandrel(file: TensorFile, name: str, device: torch.device, dtype: str
     )
 
 
-def _engine(path: Path, loaded: _Loaded, name: str) -> tuple[FeedForward, torch.dtype]:
+def _engine(loaded: _Loaded, name: str, label: str) -> tuple[FeedForward, torch.dtype]:
     tile = default_tile(loaded.scale, loaded.radius)
     spec = EngineSpec(
         name=name,
         family="feed_forward",
-        weights=f"{path.name} {_short_hash(path)}",
+        weights=label,
         channels=loaded.channels,
         default_scale=float(loaded.scale),
         tile=tile,

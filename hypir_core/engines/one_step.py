@@ -17,7 +17,7 @@ from ..diffusion.one_step import one_step_x0
 from ..image.plane import Plane
 from ..image.resize import resize
 from ..request import Request
-from ..tiling.plan import TileConfig
+from ..tiling.plan import TileConfig, TilePlan
 from ..tiling.run import Stage
 from ..weights.spec import Prediction
 from .base import EngineSpec, Prepared
@@ -84,6 +84,8 @@ class OneStep:
     """ā at the coefficients' timestep."""
     prediction: Prediction = Prediction.eps
     scaling_factor: float = 0.18215
+    whole_vae: bool = False
+    """Whether the networks' encode and decode take the whole canvas and cut it themselves."""
     native_px: int = 512
     """Canvas sides are at least this long: the UNet knows nothing smaller."""
 
@@ -104,21 +106,24 @@ class OneStep:
 
     def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
         """Return encode, step and decode. Tiles that the request names are used by all three."""
-        del prepared
         own_tiles = request.tile_px is None and request.overlap_px is None
-        return one_step_stages(self, request, vae_tile=_window(VAE_TILE, request) if own_tiles else None)
+        vae: dict[str, Any] = {"tile": _window(VAE_TILE, request) if own_tiles else None}
+        if self.whole_vae:
+            h, w = prepared.plane.height_px, prepared.plane.width_px
+            vae["plan"] = TilePlan(h, w, ((0, h),), ((0, w),))
+        return one_step_stages(self, request, vae=vae)
 
 
 def one_step_stages(
-    engine: OneStep, request: Request, *, vae_tile: TileConfig | None, **placing: Any
+    engine: OneStep, request: Request, *, vae: Mapping[str, Any], step: Mapping[str, Any] | None = None
 ) -> tuple[Stage, Stage, Stage]:
     """Return the three stages of one picture.
 
     Args:
         engine: the networks and the numbers of the formula.
         request: its prompt is read once, here.
-        vae_tile: tiles of encode and decode; None takes the request's.
-        placing: fields of `Stage` that all three get: an explicit plan and its weights.
+        vae: fields of `Stage` that say how encode and decode are tiled, where it is not the usual way.
+        step: the same for the step.
     """
     networks, scale = engine.networks, engine.scaling_factor
     condition = networks.read_prompt(request.prompt).condition
@@ -126,7 +131,7 @@ def one_step_stages(
     def encode(tile_01: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
         return networks.encode(tile_01 * 2 - 1) * scale
 
-    def step(z: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
+    def take_step(z: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
         return one_step_x0(
             z, lambda z: networks.predict(z, condition), a_bar=engine.a_bar, kind=engine.prediction
         )
@@ -134,7 +139,8 @@ def one_step_stages(
     def decode(x0: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
         return networks.decode(x0 / scale).float() / 2 + 0.5
 
-    vae = {"grain_px": LATENT_PX, "tile": vae_tile, "margin_px": VAE_MARGIN_PX, "place": networks.place_vae}
+    of_vae = {"grain_px": LATENT_PX, "margin_px": VAE_MARGIN_PX, "place": networks.place_vae, **vae}
+    of_step = {"grain_px": GRAIN_PX, "place": networks.place_unet, **(step or {})}
     return (
         Stage(
             name="encode",
@@ -142,15 +148,15 @@ def one_step_stages(
             out_channels=4,
             out_stride_px=LATENT_PX,
             bytes_per_px=networks.encode_bytes_per_px,
-            **vae | placing,
+            **of_vae,
         ),
         Stage(
             name="step 1/1",
-            run=step,
+            run=take_step,
             out_channels=4,
             out_stride_px=LATENT_PX,
             bytes_per_px=networks.predict_bytes_per_px,
-            **{"grain_px": GRAIN_PX, "place": networks.place_unet} | placing,
+            **of_step,
         ),
         Stage(
             name="decode",
@@ -158,7 +164,7 @@ def one_step_stages(
             out_channels=3,
             out_stride_px=1,
             bytes_per_px=networks.decode_bytes_per_px,
-            **vae | placing,
+            **of_vae,
         ),
     )
 

@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..device import free_memory_bytes
+from ..errors import RangeError
 from ..models.backbone import Backbone
 from ..models.prompt import encode_prompt, tokenize, truncation_note
+from ..models.vae_exact import exact_decode, exact_encode, map_bytes_per_px
 from .one_step import LATENT_PX, OneStepNetworks, Prompt
+
+log = logging.getLogger(__name__)
 
 PROMPTS_KEPT = 8
 """How many prompts' conditions are remembered; 0.3 MB each."""
 
 
-def diffusers_networks(backbone: Backbone, *, dtype: torch.dtype, device: torch.device) -> OneStepNetworks:
+def diffusers_networks(
+    backbone: Backbone, *, dtype: torch.dtype, device: torch.device, exact_vae: bool = False
+) -> OneStepNetworks:
     """Wrap a backbone whose UNet has its LoRA merged and its timestep folded (`models.fold`).
 
     UNet and VAE are cast to `dtype`, in the memory layout that convolutions like on `device`, and go to a
     device when a stage places them. The text encoder stays on the CPU in float32: it runs once per prompt.
+    With `exact_vae`, encode and decode want whole canvases (`models.vae_exact`).
     """
     layout = _layout(dtype, device)
     unet, vae = (_cast(net, dtype, layout) for net in (backbone.unet, backbone.vae))
 
     def encode(image_pm1: Tensor) -> Tensor:
-        return vae.encode(image_pm1.to(dtype, memory_format=layout)).latent_dist.mean
+        return vae.encode(image_pm1.to(vae.dtype, memory_format=layout)).latent_dist.mean
 
     def predict(z: Tensor, condition: Tensor) -> Tensor:
-        condition = condition.to(z.device, dtype).expand(z.shape[0], -1, -1)
-        return unet(z.to(dtype, memory_format=layout), 0, condition, return_dict=False)[0]
+        condition = condition.to(z.device, unet.dtype).expand(z.shape[0], -1, -1)
+        return unet(z.to(unet.dtype, memory_format=layout), 0, condition, return_dict=False)[0]
 
     def decode(latent: Tensor) -> Tensor:
-        return vae.decode(latent.to(dtype, memory_format=layout), return_dict=False)[0]
+        return vae.decode(latent.to(vae.dtype, memory_format=layout), return_dict=False)[0]
+
+    def encode_whole(image_pm1: Tensor) -> Tensor:
+        return exact_encode(vae, image_pm1, store=_store(vae, image_pm1.device, image_pm1[:, 0].numel()))
+
+    def decode_whole(latent: Tensor) -> Tensor:
+        return exact_decode(
+            vae, latent, store=_store(vae, latent.device, latent[:, 0].numel() * LATENT_PX**2)
+        )
 
     @lru_cache(maxsize=PROMPTS_KEPT)
     def read_prompt(prompt: str) -> Prompt:
@@ -44,9 +62,9 @@ def diffusers_networks(backbone: Backbone, *, dtype: torch.dtype, device: torch.
 
     wide, wider = vae.config.block_out_channels[:2]
     return OneStepNetworks(
-        encode=encode,
-        predict=predict,
-        decode=decode,
+        encode=_finite(vae, encode_whole if exact_vae else encode, "encode"),
+        predict=_finite(unet, predict, "step"),
+        decode=_finite(vae, decode_whole if exact_vae else decode, "decode"),
         read_prompt=read_prompt,
         place_vae=partial(_place, vae),
         place_unet=partial(_place, unet),
@@ -56,6 +74,36 @@ def diffusers_networks(backbone: Backbone, *, dtype: torch.dtype, device: torch.
         predict_bytes_per_px=24.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
         decode_bytes_per_px=5.0 * wider * dtype.itemsize,
     )
+
+
+def _finite(net: nn.Module, run: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    """Return `run` with a second try, in float32, for tiles that come out with NaN or infinity."""
+    dtype = next(net.parameters()).dtype
+
+    def careful(tiles: Tensor, *condition: Tensor) -> Tensor:
+        out = run(tiles, *condition)
+        bad = ~out.isfinite().flatten(1).all(1)
+        if bad.any() and dtype != torch.float32:
+            log.warning(
+                "%s: %d of %d tiles overflowed in %s; repeated in float32", name, bad.sum(), len(bad), dtype
+            )
+            nn.Module.to(net, dtype=torch.float32)
+            try:
+                out = out.float()
+                out[bad] = run(tiles[bad], *condition)
+            finally:
+                nn.Module.to(net, dtype=dtype)
+        if bad.any() and not out.isfinite().all():
+            raise RangeError(f"{name}: NaN or infinity even in float32; the weights do not fit each other")
+        return out
+
+    return careful
+
+
+def _store(vae: nn.Module, device: torch.device, area_px: int) -> torch.device:
+    """Return where an exact VAE keeps its maps: beside the network where they fit easily, else on the CPU."""
+    fits = 2 * area_px * map_bytes_per_px(vae) < free_memory_bytes(device)
+    return device if fits else torch.device("cpu")
 
 
 def _layout(dtype: torch.dtype, device: torch.device) -> torch.memory_format:

@@ -122,10 +122,11 @@ def _engine(
     kind = OneStepReference if reference else OneStep
     return kind(
         spec=spec,
-        networks=diffusers_networks(backbone, dtype=dtype, device=device),
+        networks=diffusers_networks(backbone, dtype=dtype, device=device, exact_vae=options.vae_exact),
         a_bar=a_bar_at(backbone.schedule, lora.coeff_t if options.coeff_t is None else options.coeff_t),
         prediction=lora.prediction,
         scaling_factor=backbone.scaling_factor,
+        whole_vae=options.vae_exact,
         native_px=backbone.native_px,
     )
 

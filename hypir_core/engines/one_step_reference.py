@@ -74,9 +74,8 @@ class OneStepReference(OneStep):
             Window.gaussian,
         )
         rows, columns = (partial(original_weights, middle=middle) for middle in (0.0, 0.5))
-        return one_step_stages(
-            self, request, vae_tile=None, plan=plan, weights=(rows, columns), grain_px=LATENT_PX
-        )
+        placing = {"plan": plan, "weights": (rows, columns), "grain_px": LATENT_PX}
+        return one_step_stages(self, request, vae=placing, step=placing)
 
 
 def restore_like_the_original(

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 KEYS_A = -0.5
 
+CHUNK = 512
+"""Output cells per matrix product: the taps of so few lie close together, so the matrix is small."""
+
 
 def resize(image_bchw: Tensor, size_px: tuple[int, int]) -> Tensor:
     """Resize a whole picture. [b c h w] → [b c *size_px], same format and device, not clamped."""
@@ -52,13 +55,15 @@ def _resize_axis(x: Tensor, dim: int, size_px: int, part: tuple[int, int], *, wh
     if whole == size_px:
         return x.narrow(dim, part[0] - offset, part[1] - part[0])
     index, weights = _taps(whole, size_px)
-    index = index[part[0] : part[1]].to(x.device) - offset
-    weights = weights[part[0] : part[1]].to(x.device)
-    shape = [-1, 1] if dim == -2 else [-1]
-    out = x.index_select(dim, index[:, 0]).mul_(weights[:, 0].reshape(shape))
-    for tap in range(1, index.shape[1]):
-        out.addcmul_(x.index_select(dim, index[:, tap]), weights[:, tap].reshape(shape))
-    return out
+    pieces = []
+    for first in range(part[0], part[1], CHUNK):
+        cells = slice(first, min(first + CHUNK, part[1]))
+        low, high = int(index[cells].min()), int(index[cells].max()) + 1
+        matrix = torch.zeros(cells.stop - cells.start, high - low)
+        matrix = matrix.scatter_add_(1, index[cells] - low, weights[cells]).to(x.device)
+        source = x.narrow(dim, low - offset, high - low)
+        pieces.append(matrix @ source if dim == -2 else source @ matrix.mT)
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
 
 @lru_cache(maxsize=8)

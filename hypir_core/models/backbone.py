@@ -269,8 +269,8 @@ def _schedule(files: BaseFiles, unet: Mapping[str, Tensor]) -> tuple[NoiseSchedu
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype, path: Path) -> nn.Module:
     """Give an empty module its tensors, all of them or none."""
     # transformers 4 has a `text_model.` level that version 5 lacks.
-    expected = {name.removeprefix("text_model."): name for name in module.state_dict()}
-    shapes = {short: tuple(module.state_dict()[name].shape) for short, name in expected.items()}
+    expected = {name.removeprefix("text_model."): (name, t.shape) for name, t in module.state_dict().items()}
+    shapes = {short: tuple(shape) for short, (_, shape) in expected.items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != found:
         wrong = sorted(n for n in shapes.keys() | found.keys() if shapes.get(n) != found.get(n))
@@ -278,5 +278,5 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype, 
             f"{path}: expected {WANTED}; {len(wrong)} tensors do not fit, the first is {wrong[0]}: "
             f"expected {shapes.get(wrong[0], 'none')}, got {found.get(wrong[0], 'none')}"
         )
-    module.load_state_dict({expected[name]: t.to(dtype) for name, t in tensors.items()}, assign=True)
+    module.load_state_dict({expected[name][0]: t.to(dtype) for name, t in tensors.items()}, assign=True)
     return module.eval().requires_grad_(False)

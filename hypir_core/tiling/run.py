@@ -94,9 +94,10 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
     rung = Rung(stage.tile or tile, 0, runtime.device)
     while True:
         plan = stage.plan or plan_tiles(plane.height_px, plane.width_px, rung.tile, grain_px=stage.grain_px)
-        if rung.batch == 0:
-            rung = replace(rung, batch=_batch(stage, plan, runtime, rung.device))
         try:
+            stage.place(rung.device)
+            if rung.batch == 0:  # what is free is known when the weights are there
+                rung = replace(rung, batch=_batch(stage, plan, runtime, rung.device))
             out = _run_plan(stage, plane, plan, rung=rung, runtime=runtime)
             break
         except (RuntimeError, MemoryError) as err:
@@ -155,7 +156,6 @@ def _run_plan(stage: Stage, plane: Plane, plan: TilePlan, *, rung: Rung, runtime
     )
     weights = list(product(row_weights, column_weights))
     boxes = plan.boxes
-    stage.place(rung.device)
     for first in range(0, len(boxes), rung.batch):
         if runtime.cancelled():
             raise Cancelled(f"stopped in stage {stage.name!r} after {first} of {len(boxes)} tiles")

@@ -22,8 +22,8 @@ BASE_SOURCES = ("sd21-base", "sd21-base-fp16", "sd21-base-checkpoint")
 LORA_SOURCE = "hypir-lora"
 
 _RESTORE = "hypir restore photo.jpg -o out.png --engine one-step"
-BASE_COMMANDS = (f"{_RESTORE} --download", f"{_RESTORE} --option base_model=PATH")
-LORA_COMMANDS = (f"{_RESTORE} --download", f"{_RESTORE} --option lora=PATH")
+BASE_COMMANDS = (f"{_RESTORE} --download", f"{_RESTORE} --base PATH")
+LORA_COMMANDS = (f"{_RESTORE} --download", f"{_RESTORE} --lora FILE")
 """What mends a missing file: download it; use a copy one already has."""
 
 Fetch = Callable[[Source, Path], object]

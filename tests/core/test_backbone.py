@@ -70,7 +70,13 @@ def in_original_layout(model) -> dict[str, torch.Tensor]:
         new = re.sub(r"up_blocks\.(\d)\.resnets", lambda m: f"up.{3 - int(m[1])}.block", new)
         new = re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"up.{3 - int(m[1])}.upsample", new)
         new = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", new)
-        for theirs, ours in {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}.items():
+        for theirs, ours in {
+            "group_norm": "norm",
+            "to_q": "q",
+            "to_k": "k",
+            "to_v": "v",
+            "to_out.0": "proj_out",
+        }.items():
             new = new.replace(f"mid_block.attentions.0.{theirs}", f"mid.attn_1.{ours}")
         new = new.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
         is_projection = "attn_1" in new and new.endswith("weight") and "norm" not in new
@@ -110,7 +116,11 @@ def test_a_diffusers_folder_equals_what_the_libraries_load(model, loaded):
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    for part, cls in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
+    for part, cls in (
+        ("unet", UNet2DConditionModel),
+        ("vae", AutoencoderKL),
+        ("text_encoder", CLIPTextModel),
+    ):
         theirs = cls.from_pretrained(model / part, local_files_only=True).float().state_dict()
         ours = getattr(loaded, part).state_dict()
         assert ours.keys() == theirs.keys()
@@ -128,7 +138,9 @@ def test_one_file_in_the_original_layout(tmp_path, model, loaded, tiny_sizes):
 def test_separate_files_in_mixed_layouts(tmp_path, model, loaded, tiny_sizes):
     parts, original = tensors_of(model), in_original_layout(model)
     save_file(parts["unet"], tmp_path / "unet.safetensors")
-    vae = {n.removeprefix("first_stage_model."): t for n, t in original.items() if n.startswith("first_stage")}
+    vae = {
+        n.removeprefix("first_stage_model."): t for n, t in original.items() if n.startswith("first_stage")
+    }
     save_file(vae, tmp_path / "vae.safetensors")
     text = {f"text_model.{n.removeprefix('text_model.')}": t for n, t in parts["text_encoder"].items()}
     save_file(text, tmp_path / "text.safetensors")
@@ -143,7 +155,9 @@ def test_old_names_of_the_vaes_attention(tmp_path, model, loaded):
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     tensors = load_file(file)
     for new_name, old_name in old.items():
-        tensors = {n.replace(f"attentions.0.{new_name}.", f"attentions.0.{old_name}."): t for n, t in tensors.items()}
+        tensors = {
+            n.replace(f"attentions.0.{new_name}.", f"attentions.0.{old_name}."): t for n, t in tensors.items()
+        }
     file.chmod(0o644)
     save_file(tensors, file)
     assert_same_weights(load_base(files_at(tmp_path / "old")), loaded)
@@ -164,7 +178,8 @@ def test_other_models_are_refused_by_name(tmp_path, model, change, said):
     file = tmp_path / "other" / "unet" / "diffusion_pytorch_model.safetensors"
     ending, width = next(iter(change.items()))
     tensors = {
-        n: t.new_zeros(t.shape[0], width, *t.shape[2:]) if n.endswith(ending) else t for n, t in load_file(file).items()
+        n: t.new_zeros(t.shape[0], width, *t.shape[2:]) if n.endswith(ending) else t
+        for n, t in load_file(file).items()
     }
     file.chmod(0o644)
     save_file(tensors, file)
@@ -179,7 +194,7 @@ def test_a_v_prediction_folder_is_refused(tmp_path, model, config):
     file.chmod(0o644)
     file.write_text(json.dumps(changed))
     base = load_base(files_at(tmp_path / "v"))
-    with pytest.raises(SpecMismatchError, match="got v prediction.*v2-1_512-ema-pruned"):
+    with pytest.raises(SpecMismatchError, match=r"got v prediction.*v2-1_512-ema-pruned"):
         require_prediction(base, Prediction.eps)
     require_prediction(base, Prediction.v)
 
@@ -196,7 +211,7 @@ def test_a_v_prediction_file_is_known_by_its_mark(tmp_path, model, config, tiny_
 
 
 def test_a_text_encoder_of_another_width_is_refused(loaded, config):
-    with pytest.raises(SpecMismatchError, match="32 wide.*got 768"):
+    with pytest.raises(SpecMismatchError, match=r"32 wide.*got 768"):
         backbone_module.facts(loaded.unet, loaded.vae, config["text_encoder"] | {"hidden_size": 768})
 
 
@@ -267,7 +282,12 @@ def test_the_tokenizer_from_merges_equals_open_clips():
     open_clip = pytest.importorskip("open_clip", reason="needs open_clip's vocabulary and tokenizer")
     tokenizer = find_tokenizer(None, beside=None)
     assert tokenizer is not None
-    for text in ("a photo of the cat", "Café №5 — naïve 日本 don't 12,345", "x" * 40, "Grandma's wedding, 1931."):
+    for text in (
+        "a photo of the cat",
+        "Café №5 — naïve 日本 don't 12,345",
+        "x" * 40,
+        "Grandma's wedding, 1931.",
+    ):
         theirs = [i for i in open_clip.tokenize(text)[0].tolist() if i]
         ours = [i for i in tokenize(text, tokenizer, vocabulary=49408).ids[0].tolist() if i]
         assert ours == theirs
@@ -278,7 +298,9 @@ def test_random_weights_are_seeded_and_tame(config, rng):
     same = random_backbone(config["unet"], config["vae"], config["text_encoder"])
     assert_same_weights(one, same)
     random_lora_(one.unet, rank=4)
-    assert not torch.equal(one.unet.state_dict()["conv_out.weight"], same.unet.state_dict()["conv_out.weight"])
+    assert not torch.equal(
+        one.unet.state_dict()["conv_out.weight"], same.unet.state_dict()["conv_out.weight"]
+    )
     assert torch.equal(one.unet.state_dict()["conv_in.weight"], same.unet.state_dict()["conv_in.weight"])
     with torch.inference_mode():
         latent = one.vae.encode(torch.rand(1, 3, 64, 64, generator=rng)).latent_dist.mean

@@ -174,26 +174,27 @@ def test_alpha_is_restored_and_kept(tmp_path):
         (["--scale", "0"], "scale must be from 1 to 8, got 0"),
         (["--scale", "9"], "scale must be from 1 to 8, got 9"),
         (["--scale", "nan"], "scale must be from 1 to 8, got nan"),
-        (["--scale", "two"], "two"),
+        (["--scale", "two"], "valid number"),
         (["--tile", "2"], "tile must be at least 4 px"),
         (["--tile", "64", "--overlap", "64"], "overlap must be smaller than the tile"),
         (["--engine", "bulit-in"], "did you mean 'built-in'"),
         (["--option", "stpes=4"], "unknown key 'stpes'"),
         (["--option", "stpes"], "expected KEY=VALUE"),
-        (["--color-fix", "wavlet"], "wavlet"),
+        (["--color-fix", "wavlet"], "wavelet"),
         (["--dtype", "float8"], "dtype must be auto"),
         (["--device", "tpu"], "device must be auto"),
         (["--batch-tiles", "0"], "--batch-tiles must be auto"),
         (["--strength", "2"], "strength must be from 0 to 1"),
         (["--compare", "folder"], "--compare must be a file"),
-        (["--format", "gif"], "gif"),
+        (["--format", "gif"], "webp"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(photo, tmp_path, capsys, words, message):
     assert hypir("restore", photo, "-o", tmp_path / "out.png", *words) == 2
     said = capsys.readouterr().err
     assert message in said
-    assert "Traceback" not in said
+    assert said.startswith("hypir: ")
+    assert len(said.strip().splitlines()) == 1
     assert not (tmp_path / "out.png").exists()
 
 
@@ -253,7 +254,7 @@ def test_an_output_below_a_file_is_refused(photo, capsys):
 def test_a_full_disk_is_one_line(photo, tmp_path, capsys):
     small = tmp_path / "disk"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(small)], capture_output=True)
     if mounted.returncode:
         pytest.skip("cannot mount a small disk: not root")
     try:

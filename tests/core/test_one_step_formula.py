@@ -28,11 +28,17 @@ def test_it_equals_diffusers(rng, kind, name):
     from diffusers import DDPMScheduler
 
     scheduler = DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=name, clip_sample=False
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=name,
+        clip_sample=False,
     )
     z, prediction = torch.randn(2, 1, 4, 8, 8, generator=rng)
     theirs = scheduler.step(prediction, 200, z, generator=rng).pred_original_sample
-    torch.testing.assert_close(predict_x0(z, prediction, a_bar=A_BAR, kind=kind), theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        predict_x0(z, prediction, a_bar=A_BAR, kind=kind), theirs, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_known_coefficients():

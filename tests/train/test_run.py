@@ -106,12 +106,12 @@ def test_export_restores_as_the_trainers_own_average(photos, tmp_path):
 
 
 def test_one_batch_can_be_learnt(photos, tmp_path):
-    run = build(
-        tiny(photos, tmp_path, 150, "generator.optimiser.lr=5e-3", "generator.optimiser.lr_schedule=constant")
-    )
+    clean = ["data.degrade=[{recipe: bicubic}]", "generator.options.features=24"]
+    constant = ["generator.optimiser.lr=5e-3", "generator.optimiser.lr_schedule=constant"]
+    run = build(tiny(photos, tmp_path, 60, *clean, *constant))
     batch = next(run.stream)
     values = []
-    for step in range(150):
+    for step in range(60):
         losses = generator_losses(run, 0, run.player.module(batch.lq_01), batch)
         run.accelerator.backward(losses.total)
         move(run.player, run.accelerator, step)
@@ -122,7 +122,8 @@ def test_one_batch_can_be_learnt(photos, tmp_path):
 def test_a_run_describes_itself_and_measures(photos, tmp_path):
     config = tiny(
         photos, tmp_path / "run", 4,
-        "tracking.every=2", "tracking.tensorboard=true", "tracking.images_every=4", "tracking.loss_gradients_every=2",
+        "tracking.every=2", "tracking.tensorboard=true", "tracking.images_every=4",
+        "tracking.loss_gradients_every=2",
         f"validation.root={photos}", "validation.every=2", "validation.count=2", "validation.recipes=[light]",
     )  # fmt: skip
     train(config)
@@ -168,7 +169,7 @@ def test_a_term_that_is_not_finite_is_named(photos, tmp_path):
 
 def test_a_changed_setting_is_refused_on_resume_and_max_steps_is_not(photos, tmp_path):
     train(tiny(photos, tmp_path, 2))
-    with pytest.raises(ConfigError, match="generator.optimiser.lr: .* set it back"):
+    with pytest.raises(ConfigError, match=r"generator\.optimiser\.lr: .* set it back"):
         train(tiny(photos, tmp_path, 4, "generator.optimiser.lr=1e-3"))
     train(tiny(photos, tmp_path, 3))
     assert newest_checkpoint(tmp_path).name == "step-00000003"
@@ -206,7 +207,8 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch(photos, tmp_pa
     ]
     done = subprocess.run(
         [*launch, *common, f"output_dir={tmp_path / 'two'}", "data.batch_size=2"],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -31,13 +33,9 @@ class Mixture:
 
         Shapes: [1 3 h w] → target [1 3 h w] and low quality [1 3 h/scale w/scale], all in [0,1].
         """
-        left = uniform(generator, 0.0, sum(self.weights))
-        for recipe, weight in zip(self.recipes, self.weights, strict=True):
-            chosen = recipe
-            left -= weight
-            if left < 0:
-                break
-        done = degrade(hq_01, chosen, generator=generator, scale=self.scale)
+        drawn = uniform(generator, 0.0, sum(self.weights))
+        chosen = min(bisect(list(accumulate(self.weights)), drawn), len(self.recipes) - 1)
+        done = degrade(hq_01, self.recipes[chosen], generator=generator, scale=self.scale)
         return done.target_01, done.lq_01
 
 

@@ -34,7 +34,7 @@ class Folder:
 def open_folder(root: Path, *, key: str, least_px: int, exact: bool = False) -> Folder:
     """List the pictures under `root` whose header can be read and whose sides are at least `least_px`.
 
-    With `exact` both sides must be `least_px`. Others are reported and left out. `key` names the setting in errors.
+    With `exact` both sides must be `least_px`. Others are reported and left out. `key` names the setting.
 
     Raises:
         ConfigError: there is no such folder, or no usable picture in it.

@@ -1,4 +1,4 @@
-"""One training pair, made from nothing but (seed, index): the endless sequence that every process draws from."""
+"""Training pairs made from nothing but (seed, index): the endless sequence that every process draws from."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PairSequence(Dataset[Samples]):
         return _to_uint8(target_01[0]), _to_uint8(lq_01[0])
 
     def _picture(self, index: int) -> Tensor:
-        """Return the picture of this index; one that cannot be decoded is reported, and the next one is taken."""
+        """Return the picture of this index; one that cannot be decoded is reported, and the next is taken."""
         files = self.folder.files
         epoch, place = divmod(index, len(files))
         order = _epoch_order(len(files), self.seed, epoch)
@@ -93,8 +93,8 @@ class PairSequence(Dataset[Samples]):
 class IndexBlocks:
     """Endless blocks of `block` consecutive own indexes, mapped to this process's share of the sequence.
 
-    With b samples per process and batch, own index n is (n // b)·(b·processes) + rank·b + n mod b of the sequence:
-    without a pool, n processes together see exactly the batches of one process with n times the batch.
+    With b samples per process and batch, own index n is (n // b)·(b·processes) + rank·b + n mod b of the
+    sequence: without a pool, k processes together see the batches of one process with k times the batch.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import torch
 
 
 def generator_for(seed: int, purpose: str, *index: int) -> torch.Generator:
-    """Return a CPU generator that depends on (seed, purpose, index) alone (numpy's SeedSequence mixes them)."""
+    """Return a CPU generator that depends on (seed, purpose, index) alone, mixed by numpy's SeedSequence."""
     words = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *index]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 

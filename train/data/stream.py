@@ -18,7 +18,7 @@ from .seeds import generator_for
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where a stream stands. The pool is the list of its samples' indexes: each can be made again from its index."""
+    """Where a stream stands. The pool is a list of indexes: every sample can be made again."""
 
     batches: int = 0
     """Batches given out."""
@@ -30,9 +30,9 @@ class Position:
 class PairStream:
     """Endless batches; a stream made at the position of another one goes on exactly as that one would.
 
-    With a pool of P samples and reuse r, the first batches pass through and fill the pool. Then every batch is the
-    first b places of a new random order of the pool, and the first b/r of those are replaced by fresh samples, so
-    that a sample is used r times on average. Only indexes move; nothing is shuffled in memory.
+    With a pool of P samples and reuse r, the first batches pass through and fill the pool. Then a batch is
+    the first b places of a new random order of the pool, and the first b/r of those are replaced by fresh
+    ones, so that a sample is used r times on average. Only indexes move; nothing is shuffled in memory.
     """
 
     def __init__(
@@ -75,17 +75,15 @@ class PairStream:
         if not self._capacity:
             samples = self._take(b)
             self._advance(fresh=b)
-        elif len(self.position.pool) < self._capacity:
+        elif self._pool is None or len(self._pool.indexes) < self._capacity:
             samples = self._take(b)
             self._pool = _joined([self._pool, samples]) if self._pool else samples
             self._advance(fresh=b)
         else:
-            samples = self._draw_from_pool()
+            samples = self._draw_from(self._pool)
         return samples.to_batch(self._device)
 
-    def _draw_from_pool(self) -> Samples:
-        pool = self._pool
-        assert pool is not None
+    def _draw_from(self, pool: Samples) -> Samples:
         generator = generator_for(self._seed, "pool", self._rank, self.position.batches)
         places = torch.randperm(self._capacity, generator=generator)[: self._config.batch_size]
         drawn = Samples(pool.indexes[places], pool.hq[places], pool.lq[places])

@@ -1,8 +1,8 @@
 """The losses between a generated image and its target, in one list.
 
-Every loss takes float32 images [b c h w] on the [-1,1] scale (values may leave it), keyword options, and returns
-a scalar that is zero when both are equal. The scale is that of the one-step recipe, so its weights keep their
-meaning; LPIPS wants it as well.
+Every loss takes float32 images [b c h w] on the [-1,1] scale (values may leave it) and keyword options, and
+returns a scalar that is zero when both are equal. The scale is that of the one-step recipe, so that its
+weights keep their meaning; LPIPS wants it as well.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ for _name, _target, _summary in (
     ("gradient", ".structure:gradient", "absolute error of finite differences; blind to a constant offset"),
     ("tv", ".structure:total_variation", "mean absolute finite difference of the image beyond the target's"),
 ):
-    LOSSES.add(_name, lazy(_target, __package__), summary=_summary, lazy=True)
+    LOSSES.add(_name, lazy(_target, __name__), summary=_summary, lazy=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +72,9 @@ def build_losses(configs: Mapping[str, LossConfig]) -> tuple[WeightedLoss, ...]:
 def _with_options(name: str, options: Mapping[str, float]) -> ImageLoss:
     loss = LOSSES.get(name)
     known = [p.name for p in inspect.signature(loss).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    listed = ", ".join(known) or "none"
     problems = [
-        f"losses.{name}.options: unknown key {key!r}{nearest_hint(key, known)}; known: {', '.join(known) or 'none'}"
+        f"losses.{name}.options: unknown key {key!r}{nearest_hint(key, known)}; known: {listed}"
         for key in options
         if key not in known
     ]

@@ -1,4 +1,4 @@
-"""Losses that compare neighbourhoods and spectra. Images float32 [b c h w], [-1,1] scale; each returns a scalar."""
+"""Losses that compare neighbourhoods and spectra. Images float32 [b c h w], [-1,1] scale."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ssim_loss(image_pm1: Tensor, target_pm1: Tensor, *, window: int = 11, sigma:
 
 
 def fourier(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
-    """Return the mean |F(image) − F(target)| of the orthonormal 2-D spectrum, with weight 1 for every frequency."""
+    """Return the mean |F(image) − F(target)| of the orthonormal 2-D spectrum, all frequencies alike."""
     difference = torch.fft.rfft2(image_pm1 - target_pm1, norm="ortho")
     return torch.sqrt(difference.real.square() + difference.imag.square() + 1e-12).mean() - 1e-6
 
@@ -47,8 +47,8 @@ def gradient(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
 def total_variation(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
     """Return how much rougher the image is than the target: max(0, TV(image) − TV(target)), per sample.
 
-    TV = mean |∂y| + mean |∂x| (Rudin, Osher, Fatemi 1992, anisotropic). The target's own variation is free, so
-    that texture is not punished, and equal images cost nothing.
+    TV = mean |∂y| + mean |∂x| (Rudin, Osher, Fatemi 1992, anisotropic). The target's own variation is free,
+    so that texture is not punished, and equal images cost nothing.
     """
     return F.relu(_variation(image_pm1) - _variation(target_pm1)).mean()
 

@@ -1,0 +1,1 @@
+"""Words for a picture, for the engines that listen to a prompt."""

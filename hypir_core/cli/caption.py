@@ -1,0 +1,97 @@
+"""``hypir caption``: say what pictures show, as prompts for the engines that listen."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import ConfigError, HypirError, ImageFileError
+from . import console
+
+
+def caption_command(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders (recursive) or globs.")
+    ],
+    captioner: Annotated[str, typer.Option(help="empty, fixed, file, openai or vlm.")] = "vlm",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A setting of this captioner.")
+    ] = None,
+    write_sidecar: Annotated[
+        bool, typer.Option("--write-sidecar", help="Also write photo.txt beside photo.jpg.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing text files.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what each picture shows, one line per picture."""
+    from ..caption.catalog import load_captioner
+    from ..caption.file import sidecar
+    from ..caption.length import LengthCheck
+    from ..config import parse_assignments
+    from ..image.files import read_picture, to_planes
+
+    say = load_captioner(captioner, parse_assignments(option or []))
+    length = LengthCheck()
+    rows: list[dict[str, Any]] = []
+    for path in _pictures(inputs):
+        row: dict[str, Any] = {"path": str(path)}
+        rows.append(row)
+        try:
+            target = sidecar(path) if write_sidecar else None
+            if target is not None:
+                _refuse_overwriting(target, force=force)
+            color_01, _alpha = to_planes(read_picture(path))
+            row["caption"] = say(color_01, source=path)
+            row["notes"] = list(length.note(row["caption"]))
+            if target is not None:
+                _write_text(target, row["caption"])
+                row["sidecar"] = str(target)
+        except HypirError as err:
+            row["error"] = str(err)
+            console.err.print(f"hypir: {path}: {err}", markup=False, emoji=False)
+            continue
+        for note in row["notes"]:
+            console.err.print(f"hypir: {path}: {note}", markup=False, emoji=False)
+        if not as_json:
+            console.out.print(f"{path}: {row['caption']}", markup=False, emoji=False)
+    if as_json:
+        console.out.print_json(json.dumps({"captioner": captioner, "captions": rows}, ensure_ascii=False))
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)
+
+
+def _pictures(inputs: Sequence[str]) -> list[Path]:
+    """Return the files that were named, and the pictures in folders and glob patterns, each once."""
+    from ..image.files import is_picture_path
+
+    found: dict[Path, None] = {}
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            inside = sorted(path.rglob("*"))
+        elif path.exists() or not glob.has_magic(given):
+            found[path] = None
+            continue
+        else:
+            inside = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207  # also absolute patterns
+        found |= dict.fromkeys(p for p in inside if p.is_file() and is_picture_path(p))
+    if not found:
+        raise ConfigError(f"no pictures found in {', '.join(map(repr, inputs))}")
+    return list(found)
+
+
+def _refuse_overwriting(target: Path, *, force: bool) -> None:
+    if target.exists() and not force:
+        raise ImageFileError(f"{target} exists; add --force to overwrite it, or leave --write-sidecar out")
+
+
+def _write_text(target: Path, caption: str) -> None:
+    from ..image.files import atomic_file
+
+    with atomic_file(target) as file:
+        file.write(f"{caption}\n".encode())
