@@ -36,13 +36,18 @@ def pair(path: Path, recipe: str, seed: int) -> tuple[torch.Tensor, torch.Tensor
         small = resize(truth, (h // SCALE, w // SCALE)).clamp(0, 1)
         return truth, (small * 255).round() / 255
     made = degrade(
-        truth, load_recipe(recipe, {"sharpen": None}), generator=torch.Generator().manual_seed(seed), scale=SCALE
+        truth,
+        load_recipe(recipe, {"sharpen": None}),
+        generator=torch.Generator().manual_seed(seed),
+        scale=SCALE,
     )
     return truth, made.lq_01
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engine", default="built-in")
     parser.add_argument("--weights", default=None)

@@ -15,7 +15,7 @@ from .device import Runtime
 from .engines.base import Engine
 from .errors import ConfigError, HypirError, ImageFileError, ShapeError
 from .image.compare import compare_picture
-from .image.files import Picture, content_hash, read_picture, to_planes, write_picture
+from .image.files import content_hash, read_picture, to_planes, write_picture
 from .image.formats import format_for_output, is_picture_path, output_extension
 from .pipeline import Restored, restore, restore_alpha
 from .request import Request
@@ -61,7 +61,9 @@ class Writing:
     """Files that are never overwritten: every input of the run."""
 
 
-def collect_jobs(inputs: Sequence[str], out: Path, *, format_name: str | None) -> tuple[tuple[Job, ...], bool]:
+def collect_jobs(
+    inputs: Sequence[str], out: Path, *, format_name: str | None
+) -> tuple[tuple[Job, ...], bool]:
     """Find the pictures and name their outputs.
 
     Args:
@@ -87,7 +89,7 @@ def collect_jobs(inputs: Sequence[str], out: Path, *, format_name: str | None) -
             found.append((path, Path(path.name)))
         else:
             several = True
-            matches = sorted(Path(m) for m in glob.glob(given, recursive=True))
+            matches = sorted(Path(m) for m in glob.glob(given, recursive=True))  # noqa: PTH207  # the pattern may be absolute
             found += [(p, Path(p.name)) for p in matches if p.is_file() and not _is_below(p, out)]
     if not found:
         raise ConfigError(f"no pictures found in {', '.join(map(repr, inputs))}")
@@ -137,7 +139,9 @@ def run_jobs(
         except ConfigError:
             raise
         except HypirError as err:
-            result = Result(input=str(job.source), output=str(job.output), status="failed", key=key, error=str(err))
+            result = Result(
+                input=str(job.source), output=str(job.output), status="failed", key=key, error=str(err)
+            )
         if manifest is not None and result.status != "skipped":
             _append(manifest, result)
         results.append(result)
@@ -145,7 +149,9 @@ def run_jobs(
     return results
 
 
-def restore_file(engine: Engine, job: Job, request: Request, runtime: Runtime, *, writing: Writing) -> Restored:
+def restore_file(
+    engine: Engine, job: Job, request: Request, runtime: Runtime, *, writing: Writing
+) -> Restored:
     """Read, restore and write one picture; grey stays grey, alpha is restored separately and kept.
 
     Raises:
@@ -155,8 +161,14 @@ def restore_file(engine: Engine, job: Job, request: Request, runtime: Runtime, *
     _refuse_early(job, writing)
     picture = read_picture(job.source)
     color_01, alpha_01 = to_planes(picture)
-    if alpha_01 is not None and alpha_01.min() < 1 and not format_for_output(job.output, writing.format).holds_alpha:
-        raise ImageFileError(f"{job.output}: expected a format that holds alpha (png, webp, tiff, npy), got jpg")
+    if (
+        alpha_01 is not None
+        and alpha_01.min() < 1
+        and not format_for_output(job.output, writing.format).holds_alpha
+    ):
+        raise ImageFileError(
+            f"{job.output}: expected a format that holds alpha (png, webp, tiff, npy), got jpg"
+        )
     mask_01 = None if writing.mask is None else _read_mask(writing.mask, color_01)
     restored = restore(engine, color_01, request, runtime, mask_01=mask_01)
     size_px = restored.report.output_px
@@ -194,13 +206,17 @@ def _read_mask(path: Path, color_01: Tensor) -> Tensor:
     mask, _ = to_planes(read_picture(path))
     if mask.shape[-2:] != color_01.shape[-2:]:
         h, w = color_01.shape[-2:]
-        raise ShapeError(f"{path}: the mask must be as large as the picture, {w}×{h}, got {mask.shape[-1]}×{mask.shape[-2]}")
+        raise ShapeError(
+            f"{path}: the mask must be as large as the picture, {w}×{h}, got {mask.shape[-1]}×{mask.shape[-2]}"
+        )
     return mask.mean(1, keepdim=True)
 
 
 def _name_outputs(found: Sequence[tuple[Path, Path]], out: Path, format_name: str | None) -> Iterable[Job]:
     """Two inputs that would get one name (a.jpg and a.png written as PNG) keep their extension in it."""
-    plain = [out / place.with_suffix(output_extension(source, format_name=format_name)) for source, place in found]
+    plain = [
+        out / place.with_suffix(output_extension(source, format_name=format_name)) for source, place in found
+    ]
     for (source, place), output in zip(found, plain, strict=True):
         clash = plain.count(output) > 1
         name = f"{place.stem}_{source.suffix.lstrip('.').lower()}{output.suffix}"

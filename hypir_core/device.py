@@ -47,7 +47,9 @@ def pick_device(name: str) -> torch.device:
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
-            raise ConfigError(f"device {name!r} is not there: torch sees {count} CUDA devices; use --device cpu or auto")
+            raise ConfigError(
+                f"device {name!r} is not there: torch sees {count} CUDA devices; use --device cpu or auto"
+            )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device 'mps' is not there on this machine; use --device cpu or auto")
     return torch.device(f"{kind}:{index}" if index else kind)
@@ -105,12 +107,18 @@ def cpu_bfloat16_units() -> str | None:
     if not hasattr(torch.cpu, "get_capabilities"):  # torch < 2.11
         return "AMX" if torch.cpu._is_amx_tile_supported() else None
     capabilities = torch.cpu.get_capabilities()
-    return next((n for n, key in (("AMX", "amx_bf16"), ("AVX512", "avx512_bf16")) if capabilities.get(key)), None)
+    return next(
+        (n for n, key in (("AMX", "amx_bf16"), ("AVX512", "avx512_bf16")) if capabilities.get(key)), None
+    )
 
 
 def _fast_dtypes(device: torch.device) -> tuple[str, ...]:
     if device.type == "cuda":
-        return ("bfloat16", "float16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("float16",)
+        return (
+            ("bfloat16", "float16")
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else ("float16",)
+        )
     if device.type == "cpu":
         return ("bfloat16",) if cpu_bfloat16_units() else ()
     return ("float16",)

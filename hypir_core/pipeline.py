@@ -7,6 +7,7 @@ validate → size → prepare (pad onto the grain) → tiled stages (each inside
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from .color.fix import apply_color_fix_
 from .color.mode import ColorFix
 from .device import Runtime, describe_device
-from .engines.base import Engine
+from .engines.base import Engine, Prepared
 from .errors import RangeError, ShapeError
 from .image.resize import resize, resize_part
 from .request import Report, Request
@@ -58,6 +59,8 @@ def restore(
     """
     started = time.perf_counter()
     check_image(image_01, channels=engine.spec.channels)
+    if mask_01 is not None:
+        _check_mask(mask_01, image_01)
     image = image_01.float().to(runtime.canvas_device)
     grey = image.shape[1] == 1 and engine.spec.channels != 1
     size_px = request.target.size_for(*image.shape[-2:], default_scale=engine.spec.default_scale)
@@ -65,27 +68,23 @@ def restore(
 
     source = image.expand(-1, engine.spec.channels, -1, -1) if grey else image
     prepared = engine.prepare(source, size_px, request)
+    before = _input_at_result_size(image, size_px, prepared)
     plane, stage_reports = prepared.plane, []
     for stage in engine.stages(prepared, request):
         plane, stage_report = run_stage(stage, plane, tile=tile, runtime=runtime)
         stage_reports.append(stage_report)
 
     content = plane.data_bchw[..., : prepared.content_px[0], : prepared.content_px[1]]
-    content = resize(content.mean(1, keepdim=True) if grey else content, size_px)
+    content = resize(content.mean(1, keepdim=True) if grey else content, before.size_px)
     mode = request.color_fix if request.color_fix is not None else engine.spec.color_fix
-    apply_color_fix_(
-        content,
-        lambda y0, y1, x0, x1: resize_part(image, size_px, (y0, y1), (x0, x1)),
-        mode=mode,
-        strength=request.color_strength,
-        block_px=BLOCK_PX,
-    )
-    _apply_strength_(content, image, request.strength, mask_01)
+    apply_color_fix_(content, before.part, mode=mode, strength=request.color_strength, block_px=BLOCK_PX)
+    _blend_with_input_(content, before, request.strength, mask_01)
+    content.clamp_(0, 1)
     report = Report(
         engine=engine.spec.name,
         weights=engine.spec.weights,
         input_px=(image.shape[-2], image.shape[-1]),
-        output_px=size_px,
+        output_px=before.size_px,
         device=describe_device(runtime.device),
         dtype=str(runtime.dtype).removeprefix("torch."),
         stages=tuple(stage_reports),
@@ -94,7 +93,9 @@ def restore(
         prompt=request.prompt if engine.spec.wants_prompt else "",
         seed=request.seed,
         notes=(*prepared.notes, *_rung_notes(stage_reports)),
-        peak_device_bytes=torch.cuda.max_memory_allocated(runtime.device) if runtime.device.type == "cuda" else None,
+        peak_device_bytes=torch.cuda.max_memory_allocated(runtime.device)
+        if runtime.device.type == "cuda"
+        else None,
     )
     return Restored(content, report)
 
@@ -115,9 +116,13 @@ def restore_alpha(
 def check_image(image_01: Tensor, *, channels: int) -> None:
     """Raise unless the tensor is a picture: [b c h w], float, finite, in [0,1]."""
     if image_01.ndim != 4 or image_01.shape[1] not in {1, channels} or 0 in image_01.shape:
-        raise ShapeError(f"expected a picture [b {channels} h w] or grey [b 1 h w], got {tuple(image_01.shape)}")
+        raise ShapeError(
+            f"expected a picture [b {channels} h w] or grey [b 1 h w], got {tuple(image_01.shape)}"
+        )
     if not image_01.is_floating_point():
-        raise RangeError(f"expected floating-point values in [0,1], got {image_01.dtype}; divide by 255 or 65535")
+        raise RangeError(
+            f"expected floating-point values in [0,1], got {image_01.dtype}; divide by 255 or 65535"
+        )
     low, high = (float(v) for v in torch.aminmax(image_01))
     if not (low >= 0 and high <= 1):  # also true for NaN
         raise RangeError(f"expected finite values in [0,1], got {low:g} to {high:g}")
@@ -135,22 +140,45 @@ def tile_for(request: Request, default: TileConfig) -> TileConfig:
     return replace(default, tile_px=tile_px, overlap_px=overlap_px, window=request.window or default.window)
 
 
-def _apply_strength_(content: Tensor, image: Tensor, strength: float, mask_01: Tensor | None) -> None:
-    """Blend with the resized input block by block, clamp to [0,1], in place."""
-    if mask_01 is not None and (mask_01.ndim != 4 or mask_01.shape[-2:] != image.shape[-2:]):
-        raise ShapeError(f"expected a mask [b|1 1 {image.shape[-2]} {image.shape[-1]}], got {tuple(mask_01.shape)}")
-    if strength < 1 or mask_01 is not None:
-        size = (content.shape[-2], content.shape[-1])
-        mask = None if mask_01 is None else mask_01.float().to(content.device)
-        for y0 in range(0, size[0], BLOCK_PX):
-            rows = (y0, min(y0 + BLOCK_PX, size[0]))
-            block = content[..., rows[0] : rows[1], :]
-            amount: Tensor | float = strength
-            if mask is not None:
-                amount = strength * resize_part(mask, size, rows, (0, size[1])).clamp_(0, 1)
-            before = resize_part(image, size, rows, (0, size[1])).clamp_(0, 1)
-            block.sub_(before).mul_(amount).add_(before)
-    content.clamp_(0, 1)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Input:
+    """The input at the result's size, made part by part."""
+
+    size_px: tuple[int, int]
+    part: Callable[[int, int, int, int], Tensor]
+    """(y0, y1, x0, x1) → [b c y1−y0 x1−x0]"""
+
+
+def _input_at_result_size(image: Tensor, size_px: tuple[int, int], prepared: Prepared) -> _Input:
+    reference = prepared.reference_01
+    if reference is None:
+        return _Input(size_px, lambda y0, y1, x0, x1: resize_part(image, size_px, (y0, y1), (x0, x1)))
+    reference = reference[:, : image.shape[1]]  # grey went through the engine as three equal channels
+    return _Input(
+        (reference.shape[-2], reference.shape[-1]), lambda y0, y1, x0, x1: reference[..., y0:y1, x0:x1]
+    )
+
+
+def _blend_with_input_(content: Tensor, before: _Input, strength: float, mask_01: Tensor | None) -> None:
+    """Mix the result with the input, in place, in bands of rows; a mask [b|1 1 h w] multiplies the strength."""
+    if strength == 1 and mask_01 is None:
+        return
+    height, width = before.size_px
+    for y0 in range(0, height, BLOCK_PX):
+        y1 = min(y0 + BLOCK_PX, height)
+        amount: Tensor | float = strength
+        if mask_01 is not None:
+            mask = resize_part(mask_01.to(content.device), before.size_px, (y0, y1), (0, width))
+            amount = strength * mask.clamp_(0, 1)
+        old = before.part(y0, y1, 0, width).clamp(0, 1)
+        content[..., y0:y1, :].sub_(old).mul_(amount).add_(old)
+
+
+def _check_mask(mask_01: Tensor, image: Tensor) -> None:
+    if mask_01.ndim != 4 or mask_01.shape[1] != 1 or mask_01.shape[-2:] != image.shape[-2:]:
+        raise ShapeError(
+            f"expected a mask [b|1 1 {image.shape[-2]} {image.shape[-1]}], got {tuple(mask_01.shape)}"
+        )
 
 
 def _rung_notes(reports: list[StageReport]) -> tuple[str, ...]:

@@ -66,6 +66,19 @@ class Request:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
 
+def software_versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    import torch
+
+    from . import __version__
+
+    return {
+        "onestep-restore": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """How one picture was restored."""
@@ -87,21 +100,8 @@ class Report:
     """What the user should know: memory rungs, a truncated prompt, …"""
     peak_device_bytes: int | None = None
     """Highest memory allocated on a CUDA device during the run."""
-    software: Mapping[str, str] = field(default_factory=lambda: software_versions())
+    software: Mapping[str, str] = field(default_factory=software_versions)
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the report as JSON."""
         return json.dumps(to_plain(self), sort_keys=True, ensure_ascii=False, indent=indent)
-
-
-def software_versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    import torch
-
-    from . import __version__
-
-    return {
-        "onestep-restore": __version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }

@@ -34,7 +34,7 @@ class EmptyOptions:
 class FixedOptions:
     """Settings of `fixed`."""
 
-    __pydantic_config__ = strict | {"coerce_numbers_to_str": True}
+    __pydantic_config__ = strict
 
     text: str
     """The caption of every picture."""

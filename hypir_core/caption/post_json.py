@@ -71,7 +71,7 @@ def post_json(
         _pause(0.0, cancelled)
         try:
             return _answer(request, key, patience.timeout_s)
-        except _BusyError as err:  # noqa: PERF203  # few rounds, each a request
+        except _BusyError as err:
             wait_s = err.retry_after_s
             if wait_s is None:
                 wait_s = min(patience.pause_s * 2**failed, LONGEST_WAIT_S)

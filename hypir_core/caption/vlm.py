@@ -13,8 +13,8 @@ from torch import Tensor
 from ..device import pick_device, pick_dtype, release_cached_memory
 from ..errors import Cancelled as CancelledError
 from ..errors import CaptionError, OutOfMemoryError
-from ..tiling.memory import is_out_of_memory
 from ..progress import Cancelled, never
+from ..tiling.memory import is_out_of_memory
 from .base import INSTRUCTION, Captioner, one_line
 from .picture import small_picture
 from .vlm_files import Vlm, load_vlm
@@ -100,7 +100,13 @@ class VlmCaptioner(Captioner):
         question = inputs.get("input_ids")
         if question is not None and torch.equal(tokens[: question.shape[1]], question[0]):
             tokens = tokens[question.shape[1] :]  # decoder-only models repeat the question
-        tokenizer = vlm.processor.tokenizer
-        if len(tokens) >= most and int(tokens[-1]) not in tokenizer.all_special_ids:
+        if len(tokens) >= most and int(tokens[-1]) not in _end_marks(vlm):
             log.warning("%s: the caption was cut off at max_new_tokens=%d", self._options.model, most)
-        return one_line(tokenizer.decode(tokens, skip_special_tokens=True))
+        return one_line(vlm.processor.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _end_marks(vlm: Vlm) -> set[int | None]:
+    """Return the tokens after which the model has no more to say: one, several or none are configured."""
+    configured = vlm.model.generation_config.eos_token_id
+    several = configured if isinstance(configured, (list, tuple)) else [configured]
+    return {*several, vlm.processor.tokenizer.eos_token_id}

@@ -81,13 +81,13 @@ def describe_download(name: str, *, endpoint: str) -> str:
     except HTTPError as err:
         with err:
             raise CaptionError(
-                f"{endpoint} has no public model {name!r} ({err.code} {err.reason}); check the name, or put "
-                "the model into the cache with the hub's own tool"
+                f"{endpoint} has no public model {name!r} ({err.code} {err.reason}); check the name, or "
+                "put the model into the cache with the hub's own tool"
             ) from err
     except (OSError, ValueError) as err:
         raise CaptionError(
-            f"{endpoint} cannot be reached ({getattr(err, 'reason', err)}); check the connection, or set model "
-            "to a folder on this machine"
+            f"{endpoint} cannot be reached ({getattr(err, 'reason', err)}); check the connection, or "
+            "set model to a folder on this machine"
         ) from err
     sizes = {str(file["rfilename"]): int(file.get("size") or 0) for file in info.get("siblings", ())}
     weights = [n for n in sizes if n.endswith(".safetensors")] or [n for n in sizes if n.endswith(".bin")]

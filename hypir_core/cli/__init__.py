@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ModuleNotFoundError as err:
             if err.name not in {"typer", "rich"}:
                 raise
-            print(f"hypir: the command line needs {err.name!r}; run: pip install 'onestep-restore[cli]'", file=sys.stderr)  # noqa: T201
+            _say(f"the command line needs {err.name!r}; run: pip install 'onestep-restore[cli]'")
             return 2
         try:
             return app(args=words, prog_name="hypir", standalone_mode=False) or 0

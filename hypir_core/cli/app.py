@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from . import convert, degrade, demo, doctor, engines, evaluate, restore
+from . import caption, convert, degrade, demo, doctor, engines, evaluate, restore
 
 app = typer.Typer(
     help="Restore old, small, blurred or over-compressed pictures.",
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("restore")(restore.restore_command)
 app.command("degrade")(degrade.degrade_command)
 app.command("eval")(evaluate.eval_command)
+app.command("caption")(caption.caption_command)
 app.command("convert")(convert.convert_command)
 app.command("demo")(demo.demo_command)
 app.command("doctor")(doctor.doctor_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import json
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, HypirError, ImageFileError
+from ..errors import Cancelled, ConfigError, HypirError, ImageFileError
 from . import console
 
 
@@ -32,13 +33,13 @@ def caption_command(
     from ..caption.catalog import load_captioner
     from ..caption.file import sidecar
     from ..caption.length import LengthCheck
-    from ..config import parse_assignments
     from ..image.files import read_picture, to_planes
 
-    say = load_captioner(captioner, parse_assignments(option or []))
+    say = load_captioner(captioner, _settings(captioner, option or []))
     length = LengthCheck()
     rows: list[dict[str, Any]] = []
-    for path in _pictures(inputs):
+    paths = _pictures(inputs)
+    for path in paths:
         row: dict[str, Any] = {"path": str(path)}
         rows.append(row)
         try:
@@ -55,6 +56,8 @@ def caption_command(
             row["error"] = str(err)
             console.err.print(f"hypir: {path}: {err}", markup=False, emoji=False)
             continue
+        except KeyboardInterrupt as err:
+            raise Cancelled(f"stopped after {len(rows) - 1} of {len(paths)} pictures") from err
         for note in row["notes"]:
             console.err.print(f"hypir: {path}: {note}", markup=False, emoji=False)
         if not as_json:
@@ -63,6 +66,17 @@ def caption_command(
         console.out.print_json(json.dumps({"captioner": captioner, "captions": rows}, ensure_ascii=False))
     if any("error" in row for row in rows):
         raise typer.Exit(1)
+
+
+def _settings(captioner: str, items: Sequence[str]) -> dict[str, Any]:
+    """Read KEY=VALUE items: a setting that is a text takes the value as typed, others read it as YAML."""
+    from ..caption.catalog import CAPTIONERS
+    from ..config import parse_assignments
+
+    fields = dataclasses.fields(CAPTIONERS.get(captioner).options)
+    texts = {field.name for field in fields if field.type in {"str", "str | None"}}
+    typed = {key: text for key, sep, text in (item.partition("=") for item in items) if sep and key in texts}
+    return parse_assignments([item for item in items if item.partition("=")[0] not in typed]) | typed
 
 
 def _pictures(inputs: Sequence[str]) -> list[Path]:

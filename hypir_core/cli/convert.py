@@ -30,9 +30,15 @@ class MergedDtype(str, Enum):
 
 
 def convert_command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="LoRA: .pth or .safetensors, any known key names.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .safetensors (original: also .pth).")],
-    to: Annotated[Target, typer.Option(help="Key names to write, or merged: a full UNet or checkpoint.")] = Target.kohya,
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="LoRA: .pth or .safetensors, any known key names.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write: .safetensors (original: also .pth).")
+    ],
+    to: Annotated[
+        Target, typer.Option(help="Key names to write, or merged: a full UNet or checkpoint.")
+    ] = Target.kohya,
     base: Annotated[
         Path | None, typer.Option(help="For merged: UNet file, diffusers folder or single-file checkpoint.")
     ] = None,

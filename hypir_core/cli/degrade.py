@@ -11,7 +11,9 @@ from . import console
 
 
 def degrade_command(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders (recursive) or globs.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders (recursive) or globs.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Output file, or folder for several inputs.")],
     preset: Annotated[str, typer.Option(help="Recipe: a preset's name or a YAML file.")] = "realesrgan",
     scale: Annotated[
@@ -36,7 +38,9 @@ def degrade_command(
         try:
             picture = read_picture(job.source)
             color_01, _alpha = to_planes(picture)
-            made = degrade(color_01, recipe, generator=torch.Generator().manual_seed(seed + index), scale=scale)
+            made = degrade(
+                color_01, recipe, generator=torch.Generator().manual_seed(seed + index), scale=scale
+            )
             write_picture(
                 job.output,
                 made.lq_01,

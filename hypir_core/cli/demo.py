@@ -34,7 +34,9 @@ def demo_command(
     where = pick_device(device)
     engine, dtype = load_engine("built-in", options={}, device=where)
     recipe = load_recipe(DEMO_PRESET)
-    table = Table("photograph", "bicubic PSNR-Y", "restored PSNR-Y", "bicubic SSIM", "restored SSIM", "seconds")
+    table = Table(
+        "photograph", "bicubic PSNR-Y", "restored PSNR-Y", "bicubic SSIM", "restored SSIM", "seconds"
+    )
     with console.bars() as bars:
         runtime = Runtime(device=where, dtype=dtype, progress=console.tick_of(bars))
         for index, source in enumerate(sorted(EXAMPLES.glob("*.jpg"))):
@@ -52,4 +54,6 @@ def demo_command(
             scores += [f"{float(ssim(c, photo)):.3f}" for c in candidates]
             table.add_row(source.stem, *scores, f"{restored.report.seconds:.1f}")
     console.out.print(table)
-    console.out.print(f"before/after pictures: {', '.join(str(p) for p in sorted(out.glob('*-compare.png')))}")
+    console.out.print(
+        f"before/after pictures: {', '.join(str(p) for p in sorted(out.glob('*-compare.png')))}"
+    )

@@ -18,7 +18,6 @@ PACKAGES = {
     "typer": "cli",
     "tifffile": "cli",
     "imagecodecs": "cli",
-    "kornia": "degrade",
     "spandrel": "upscalers",
     "diffusers": "diffusion",
     "transformers": "diffusion",
@@ -46,12 +45,15 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="Print J
             "dtype": quickest,
             "free_device_bytes": free,
             "packages": packages,
-            "engines": {name: {"usable": not missing, "missing": missing} for name, missing in engines.items()},
+            "engines": {
+                name: {"usable": not missing, "missing": missing} for name, missing in engines.items()
+            },
         }
         console.out.print_json(json.dumps(found, ensure_ascii=False))
         return
     console.out.print(
-        f"device: {describe_device(device)}, {quickest}" + ("" if free is None else f", {free / 2**30:.1f} GiB free")
+        f"device: {describe_device(device)}, {quickest}"
+        + ("" if free is None else f", {free / 2**30:.1f} GiB free")
     )
     table = Table("package", "version", "to get it")
     for name, found_version in packages.items():

@@ -25,7 +25,12 @@ def engines_command(as_json: Annotated[bool, typer.Option("--json", help="Print 
             for f in dataclasses.fields(engine.options)
         }
         rows.append(
-            {"name": entry.name, "summary": entry.summary, "options": options, "missing": list(engine.missing())}
+            {
+                "name": entry.name,
+                "summary": entry.summary,
+                "options": options,
+                "missing": list(engine.missing()),
+            }
         )
     if as_json:
         console.out.print_json(json.dumps({"engines": rows}, ensure_ascii=False))

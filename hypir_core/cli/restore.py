@@ -13,7 +13,6 @@ from ..color.mode import ColorFix
 from ..errors import Cancelled, ConfigError
 from . import console
 
-
 ONE_STEP = "Settings of --engine one-step"
 
 
@@ -36,40 +35,59 @@ class WindowName(str, Enum):
 
 
 def restore_command(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders (recursive) or globs.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders (recursive) or globs.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Output file, or folder for several inputs.")],
     format_name: Annotated[
-        Format | None, typer.Option("--format", help="Format to write; default: the input's, or the one OUT names.")
+        Format | None,
+        typer.Option("--format", help="Format to write; default: the input's, or the one OUT names."),
     ] = None,
     engine: Annotated[str, typer.Option(help="Engine; `hypir engines` lists them.")] = "built-in",
-    scale: Annotated[float | None, typer.Option(help="Factor on both sides, 1 to 8; default: the engine's.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Factor on both sides, 1 to 8; default: the engine's.")
+    ] = None,
     longest_side: Annotated[int | None, typer.Option(help="Length of the longer side, px.")] = None,
     megapixels: Annotated[float | None, typer.Option(help="Area in million pixels.")] = None,
     prompt: Annotated[str, typer.Option(help="What the picture shows, for engines that listen.")] = "",
-    tile: Annotated[int | None, typer.Option(help="Nominal tile side, output px; default: the engine's.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Nominal tile side, output px; default: the engine's.")
+    ] = None,
     overlap: Annotated[int | None, typer.Option(help="Least overlap of tiles, output px.")] = None,
     window: Annotated[WindowName | None, typer.Option(help="Blend between tiles.")] = None,
     batch_tiles: Annotated[str, typer.Option(help="Tiles per batch, or auto.")] = "auto",
     color_fix: Annotated[
         ColorFix | None, typer.Option(help="Where colour comes from; default: the engine's.")
     ] = None,
-    color_strength: Annotated[float, typer.Option(help="0 keeps the engine's colours, 1 is the full fix.")] = 1.0,
+    color_strength: Annotated[
+        float, typer.Option(help="0 keeps the engine's colours, 1 is the full fix.")
+    ] = 1.0,
     strength: Annotated[float, typer.Option(help="0 keeps the resized input, 1 is fully restored.")] = 1.0,
-    mask: Annotated[Path | None, typer.Option(help="Picture whose brightness multiplies the strength.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Picture whose brightness multiplies the strength.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="For engines that draw noise.")] = 0,
     base: Annotated[
         str | None,
-        typer.Option(rich_help_panel=ONE_STEP, metavar="PATH|ID", help="SD 2.1-base in any packaging; default: found."),
+        typer.Option(
+            rich_help_panel=ONE_STEP, metavar="PATH|ID", help="SD 2.1-base in any packaging; default: found."
+        ),
     ] = None,
-    lora: Annotated[Path | None, typer.Option(rich_help_panel=ONE_STEP, help="HYPIR-style LoRA; default: found.")] = None,
+    lora: Annotated[
+        Path | None, typer.Option(rich_help_panel=ONE_STEP, help="HYPIR-style LoRA; default: found.")
+    ] = None,
     lora_strength: Annotated[
         float | None, typer.Option(rich_help_panel=ONE_STEP, help="0 to 2; 1 is as trained.")
     ] = None,
     coeff_t: Annotated[
-        int | None, typer.Option(rich_help_panel=ONE_STEP, help="Fidelity: below 200 keeps more of the input.")
+        int | None,
+        typer.Option(rich_help_panel=ONE_STEP, help="Fidelity: below 200 keeps more of the input."),
     ] = None,
     reference_mode: Annotated[
-        bool, typer.Option("--reference-mode", rich_help_panel=ONE_STEP, help="Sizes and tiles of the original HYPIR.")
+        bool,
+        typer.Option(
+            "--reference-mode", rich_help_panel=ONE_STEP, help="Sizes and tiles of the original HYPIR."
+        ),
     ] = False,
     vae_exact: Annotated[
         bool, typer.Option("--vae-exact", rich_help_panel=ONE_STEP, help="VAE tiles share their statistics.")
@@ -81,7 +99,8 @@ def restore_command(
         bool, typer.Option("--offline", rich_help_panel=ONE_STEP, help="Never use the network.")
     ] = False,
     random_weights: Annotated[
-        str | None, typer.Option(rich_help_panel=ONE_STEP, metavar="sd21", help="Random weights, for benchmarks.")
+        str | None,
+        typer.Option(rich_help_panel=ONE_STEP, metavar="sd21", help="Random weights, for benchmarks."),
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A setting of this engine only.")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own name for it
+import torch.nn.functional as F  # torch's own name for it
 from torch import Tensor
 
 from ..errors import RangeError, ShapeError

@@ -48,7 +48,10 @@ class Prepared:
     """Input of the first stage; its canvas is a multiple of the engine's grain."""
     content_px: tuple[int, int]
     """Height and width of the picture on the canvas, top left; the rest is padding. It is resized to the
-    requested size if that differs."""
+    result's size if that differs."""
+    reference_01: Tensor | None = None
+    """[b c H W], the input at the result's size, where the engine has its own rules for both; None takes the
+    input resized to the requested size. Colours and the untouched part of a blend come from it."""
     notes: tuple[str, ...] = ()
 
 

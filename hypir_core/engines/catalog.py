@@ -121,7 +121,7 @@ def _missing_for_one_step() -> tuple[str, ...]:
     ):
         try:
             locate()
-        except WeightsNotFoundError:  # noqa: PERF203  # two rounds
+        except WeightsNotFoundError:  # two rounds
             lines.append(f"{what}: {command}")
     return tuple(lines)
 

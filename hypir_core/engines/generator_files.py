@@ -25,13 +25,17 @@ LIVE_MAPS = 4
 """Feature maps that are alive at once in a plain convolutional net on inference: input, output, workspace."""
 
 
-def load_built_in(options: BuiltInOptions, device: torch.device, dtype: str) -> tuple[FeedForward, torch.dtype]:
+def load_built_in(
+    options: BuiltInOptions, device: torch.device, dtype: str
+) -> tuple[FeedForward, torch.dtype]:
     """Load the restorer that ships inside the package."""
     del options
     return _load(BUILT_IN, "built-in", device, dtype)
 
 
-def load_upscaler(options: UpscalerOptions, device: torch.device, dtype: str) -> tuple[FeedForward, torch.dtype]:
+def load_upscaler(
+    options: UpscalerOptions, device: torch.device, dtype: str
+) -> tuple[FeedForward, torch.dtype]:
     """Load a super-resolution model file: ours by its spec, any other through spandrel."""
     return _load(options.weights, "upscaler", device, dtype)
 
@@ -60,7 +64,9 @@ def _load(path: Path, name: str, device: torch.device, dtype: str) -> tuple[Feed
         loaded = _with_spandrel(file, name, device, dtype)
     else:
         if not isinstance(spec, GeneratorSpec):
-            raise SpecMismatchError(f"{path}: expected a generator, got a {spec.kind}; use another --engine for it")
+            raise SpecMismatchError(
+                f"{path}: expected a generator, got a {spec.kind}; use another --engine for it"
+            )
         loaded = _ours(file, spec, name, device, dtype)
     return _engine(loaded, name, f"{path.name} {_short_hash(path)}")
 

@@ -8,7 +8,6 @@ sample, and tiles are blended in float32.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,16 +15,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..color.fix import apply_color_fix_
-from ..device import Runtime, describe_device
 from ..errors import ConfigError
 from ..image.plane import Plane
-from ..image.resize import resize
 from ..image.size import TargetSize
-from ..pipeline import Restored, check_image
-from ..request import Report, Request
+from ..request import Request
 from ..tiling.plan import TileConfig, TilePlan
-from ..tiling.run import Stage, run_stage
+from ..tiling.run import Stage
 from ..tiling.window import GAUSSIAN_SIGMA, Span, Window
 from .base import Prepared
 from .one_step import LATENT_PX, OneStep, one_step_stages
@@ -35,18 +30,10 @@ REFERENCE_TILE = TileConfig(tile_px=512, overlap_px=256, window=Window.gaussian)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ReferencePrepared(Prepared):
-    """A picture made ready by the original's rules."""
-
-    reference_01: Tensor
-    """[b 3 H W], the input resized, not clamped: gives the result its size and its colours."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class OneStepReference(OneStep):
-    """`OneStep` by the original's rules; overlap = tile − stride. Run it with `restore_like_the_original`."""
+    """`OneStep` by the original's rules; overlap = tile − stride."""
 
-    def prepare(self, image_01: Tensor, size_px: tuple[int, int], request: Request) -> ReferencePrepared:
+    def prepare(self, image_01: Tensor, size_px: tuple[int, int], request: Request) -> Prepared:
         """Resize as the original does, whose sizes are truncated: `size_px` is not looked at."""
         del size_px
         tile = reference_tile(self, request)
@@ -56,7 +43,7 @@ class OneStepReference(OneStep):
             content = _short_side_to(reference, tile.tile_px)
         h, w = content.shape[-2:]
         pad = (0, -w % LATENT_PX, 0, -h % LATENT_PX)
-        return ReferencePrepared(
+        return Prepared(
             plane=Plane(nn.functional.pad(content, pad, value=0.5)),
             content_px=(h, w),
             notes=self.networks.read_prompt(request.prompt).notes,
@@ -76,47 +63,6 @@ class OneStepReference(OneStep):
         rows, columns = (partial(original_weights, middle=middle) for middle in (0.0, 0.5))
         placing = {"plan": plan, "weights": (rows, columns), "grain_px": LATENT_PX}
         return one_step_stages(self, request, vae=placing, step=placing)
-
-
-def restore_like_the_original(
-    engine: OneStepReference, image_01: Tensor, request: Request, runtime: Runtime
-) -> Restored:
-    """Do what `pipeline.restore` does, with the original's sizes and its own reference for the colours.
-
-    Raises: as `pipeline.restore` does.
-    """
-    started = time.perf_counter()
-    check_image(image_01, channels=engine.spec.channels)
-    image = image_01.float().to(runtime.canvas_device).expand(-1, engine.spec.channels, -1, -1)
-    prepared = engine.prepare(image, (0, 0), request)
-    reference = prepared.reference_01
-    tile = reference_tile(engine, request)
-    plane, stage_reports = prepared.plane, []
-    for stage in engine.stages(prepared, request):
-        plane, stage_report = run_stage(stage, plane, tile=tile, runtime=runtime)
-        stage_reports.append(stage_report)
-
-    h, w = prepared.content_px
-    size_px = (reference.shape[-2], reference.shape[-1])
-    content = resize(plane.data_bchw[..., :h, :w], size_px).contiguous()
-    mode = request.color_fix if request.color_fix is not None else engine.spec.color_fix
-    apply_color_fix_(content, reference, mode=mode, strength=request.color_strength)
-    restored = reference.lerp(content, request.strength).clamp_(0, 1)
-    report = Report(
-        engine=engine.spec.name,
-        weights=engine.spec.weights,
-        input_px=(image.shape[-2], image.shape[-1]),
-        output_px=size_px,
-        device=describe_device(runtime.device),
-        dtype=str(runtime.dtype).removeprefix("torch."),
-        stages=tuple(stage_reports),
-        seconds=time.perf_counter() - started,
-        color_fix=mode.value,
-        prompt=request.prompt,
-        seed=request.seed,
-        notes=prepared.notes,
-    )
-    return Restored(restored, report)
 
 
 def reference_tile(engine: OneStep, request: Request) -> TileConfig:

@@ -50,7 +50,9 @@ def _sources(length: int, size_px: int, part: tuple[int, int]) -> tuple[int, int
     return int(index[part[0] : part[1]].min()), int(index[part[0] : part[1]].max()) + 1
 
 
-def _resize_axis(x: Tensor, dim: int, size_px: int, part: tuple[int, int], *, whole: int, offset: int) -> Tensor:
+def _resize_axis(
+    x: Tensor, dim: int, size_px: int, part: tuple[int, int], *, whole: int, offset: int
+) -> Tensor:
     """Resize one axis of `x`, which holds the source cells from `offset` on of an axis of `whole` cells."""
     if whole == size_px:
         return x.narrow(dim, part[0] - offset, part[1] - part[0])

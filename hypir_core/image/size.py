@@ -57,4 +57,3 @@ class TargetSize:
                 f"choose a scale of at most {MAX_SIDE_PX / max(height_px, width_px):.2f}, or --longest-side"
             )
         return size
-

@@ -54,5 +54,6 @@ def is_out_of_memory(err: BaseException) -> bool:
         return True
     text = str(err)
     return isinstance(err, RuntimeError) and any(
-        mark in text for mark in ("can't allocate memory", "MPS backend out of memory", "not enough memory: you tried")
+        mark in text
+        for mark in ("can't allocate memory", "MPS backend out of memory", "not enough memory: you tried")
     )

@@ -35,7 +35,9 @@ class TileConfig:
         if self.overlap_px < 0:
             problems.append(f"overlap must not be negative, got {self.overlap_px}")
         elif self.overlap_px >= self.tile_px > 0:
-            problems.append(f"overlap must be smaller than the tile, got {self.overlap_px} ≥ {self.tile_px} px")
+            problems.append(
+                f"overlap must be smaller than the tile, got {self.overlap_px} ≥ {self.tile_px} px"
+            )
         if problems:
             raise ConfigError(problems)
 
@@ -58,7 +60,9 @@ class TilePlan:
     @property
     def redundancy(self) -> float:
         """Sum of the tile areas over the canvas area; 1 is no redundant work."""
-        return sum(h for _, h in self.rows) * sum(w for _, w in self.columns) / (self.height_px * self.width_px)
+        return (
+            sum(h for _, h in self.rows) * sum(w for _, w in self.columns) / (self.height_px * self.width_px)
+        )
 
     def summary(self) -> str:
         """Return one line for reports: ``2×2 tiles of 576×576 px, redundancy 1.27``."""
@@ -101,7 +105,7 @@ def spread(length_px: int, tile: TileConfig, *, grain_px: int) -> tuple[Span, ..
     overlap = -(-tile.overlap_px // grain_px)
     if overlap >= nominal:
         raise ConfigError(
-            f"overlap {tile.overlap_px} px rounds up to {overlap * grain_px} px on this engine's grain of {grain_px} px, "
+            f"overlap {tile.overlap_px} px rounds up to {overlap * grain_px} px on a grain of {grain_px} px, "
             f"which leaves nothing of a {tile.tile_px} px tile; make the tile larger or the overlap smaller"
         )
     count = 1 if cells <= largest else -(-(cells - overlap) // (largest - overlap))

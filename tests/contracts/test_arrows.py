@@ -14,7 +14,17 @@ import hypir_core
 ROOT = Path(hypir_core.__file__).parents[1]
 
 FORBIDDEN = {
-    "hypir_core": {"nodes", "train", "comfy", "comfy_api", "folder_paths", "accelerate", "lpips", "open_clip", "peft"},
+    "hypir_core": {
+        "nodes",
+        "train",
+        "comfy",
+        "comfy_api",
+        "folder_paths",
+        "accelerate",
+        "lpips",
+        "open_clip",
+        "peft",
+    },
     "train": {"nodes", "comfy", "comfy_api", "folder_paths"},
     "nodes": {"train", "diffusers", "accelerate", "peft", "lpips", "open_clip"},
 }

@@ -71,7 +71,9 @@ def test_restore_writes_picture_report_and_comparison(photo, tmp_path):
     assert min(pixels_of(compare).size) > 144
 
 
-@pytest.mark.parametrize(("flag", "value", "size"), [("--scale", 1.5, (72, 54)), ("--longest-side", 100, (100, 75))])
+@pytest.mark.parametrize(
+    ("flag", "value", "size"), [("--scale", 1.5, (72, 54)), ("--longest-side", 100, (100, 75))]
+)
 def test_sizes(photo, tmp_path, flag, value, size):
     out = tmp_path / "out.webp"
     assert hypir("restore", photo, "-o", out, flag, value) == 0
@@ -254,7 +256,9 @@ def test_an_output_below_a_file_is_refused(photo, capsys):
 def test_a_full_disk_is_one_line(photo, tmp_path, capsys):
     small = tmp_path / "disk"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(small)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(small)], check=False, capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("cannot mount a small disk: not root")
     try:
@@ -274,7 +278,10 @@ def test_debug_shows_the_traceback(tmp_path):
 
 def test_degrade_says_what_was_done_and_repeats(photo, tmp_path, capsys):
     for name in ("one.png", "two.png"):
-        assert hypir("degrade", photo, "-o", tmp_path / name, "--preset", "jpeg-web", "--scale", 2, "--seed", 5) == 0
+        assert (
+            hypir("degrade", photo, "-o", tmp_path / name, "--preset", "jpeg-web", "--scale", 2, "--seed", 5)
+            == 0
+        )
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert pixels_of(tmp_path / "one.png").size == (24, 18)
     assert "jpeg" in capsys.readouterr().out.lower()

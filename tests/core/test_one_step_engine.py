@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from hypir_core import ColorFix, Request, Runtime, TargetSize, load_engine, restore
 from hypir_core.engines.catalog import ENGINES, OneStepOptions
@@ -308,13 +308,13 @@ def test_tiles_that_overflow_are_repeated_in_float32(golden, rng, caplog):
         return diffusers_networks(backbone, dtype=dtype, device=CPU)
 
     latents = torch.randn(2, 4, 16, 16, generator=rng)
-    latents[0] *= 1e-3
-    half = networks(torch.float16, 1e5)
+    latents[1] *= 100
+    half = networks(torch.float16, 2e3)
     with torch.inference_mode():
         out = half.decode(latents)
-        expected = networks(torch.float32, 1e5).decode(latents)
+        expected = networks(torch.float32, 2e3).decode(latents)
     assert "1 of 2 tiles overflowed" in caplog.text
-    torch.testing.assert_close(out[1], expected[1], rtol=0, atol=0.01)
+    assert (out - expected).abs().mean() < 0.01 * expected.std()
     with pytest.raises(RangeError, match="even in float32"):
         networks(torch.float16, float("nan")).decode(latents)
 

@@ -40,7 +40,7 @@ def test_any_size_and_scale_gives_exactly_the_rounded_size(h, w, scale):
     restored = restore(engine, photo(h, w), Request(target=TargetSize(scale=scale)), Runtime())
     assert restored.image_01.shape == (1, 3, max(1, round(h * scale)), max(1, round(w * scale)))
     assert restored.image_01.dtype is torch.float32
-    assert 0 <= restored.image_01.min()
+    assert restored.image_01.min() >= 0
     assert restored.image_01.max() <= 1
     assert restored.report.output_px == restored.image_01.shape[-2:]
 
@@ -191,7 +191,7 @@ def test_bad_sizes(changes, message):
 def test_unknown_engine_and_option():
     with pytest.raises(UnknownNameError, match=r"unknown engine 'builtin' \(did you mean 'built-in'\?\)"):
         load_engine("builtin", options={}, device=CPU)
-    with pytest.raises(ConfigError, match="unknown key 'wieghts' .did you mean 'weights'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'wieghts' .did you mean 'weights'"):
         load_engine("upscaler", options={"wieghts": "x"}, device=CPU)
 
 
@@ -205,4 +205,9 @@ def test_the_report_is_json_and_tells_the_plan(engine):
 
 def test_the_request_key_depends_on_every_field():
     assert Request().key() == Request().key()
-    assert len({Request().key(), Request(seed=1).key(), Request(prompt="a cat").key(), Request(tile_px=64).key()}) == 4
+    assert (
+        len(
+            {Request().key(), Request(seed=1).key(), Request(prompt="a cat").key(), Request(tile_px=64).key()}
+        )
+        == 4
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,8 +23,9 @@ def identity_stage(scale: int = 1, grain: int = 1, **more) -> Stage:
     def run(tile, _guides):
         return tile.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
 
-    defaults = dict(name="identity", run=run, out_channels=2, out_stride_px=1, grain_px=grain, bytes_per_px=8.0)
-    return Stage(**(defaults | more))
+    defaults: dict[str, object] = {"name": "identity", "run": run, "out_channels": 2, "out_stride_px": 1}
+    defaults |= {"grain_px": grain, "bytes_per_px": 8.0}
+    return Stage(**(defaults | more))  # type: ignore[arg-type]  # a dict of mixed values
 
 
 def ramp(h: int, w: int) -> torch.Tensor:
@@ -56,7 +59,7 @@ def test_spread_covers_evenly_with_at_least_the_overlap(layout):
     assert all(start % grain == 0 and size % grain == 0 for start, size in spans)
     assert spans[0][0] == 0
     assert spans[-1][0] + size == length
-    overlaps = [a + size - b for (a, _), (b, _) in zip(spans, spans[1:], strict=False)]
+    overlaps = [a + size - b for (a, _), (b, _) in pairwise(spans)]
     assert all(o >= overlap_px for o in overlaps)
     assert not overlaps or max(overlaps) - min(overlaps) <= grain
 
@@ -71,7 +74,9 @@ def test_redundancy_is_far_below_the_originals(side, limit):
 
 def test_a_scale_off_by_rounding_adds_no_tile_row():
     tile = TileConfig(tile_px=512, overlap_px=64)
-    assert plan_tiles(round(1024 * 2.00000004), 2048, tile, grain_px=64) == plan_tiles(2048, 2048, tile, grain_px=64)
+    assert plan_tiles(round(1024 * 2.00000004), 2048, tile, grain_px=64) == plan_tiles(
+        2048, 2048, tile, grain_px=64
+    )
 
 
 @given(layouts(), st.sampled_from(list(Window)), st.integers(0, 80))
@@ -147,7 +152,9 @@ def test_a_3x3_stage_equals_untiled_when_the_margin_covers_its_radius():
         identity_stage(run=lambda t, _: conv(t), margin_px=1), Plane(image), tile=tile, runtime=Runtime()
     )
     torch.testing.assert_close(exact.data_bchw, whole, atol=1e-6, rtol=0)
-    loose, report = run_stage(identity_stage(run=lambda t, _: conv(t)), Plane(image), tile=tile, runtime=Runtime())
+    loose, report = run_stage(
+        identity_stage(run=lambda t, _: conv(t)), Plane(image), tile=tile, runtime=Runtime()
+    )
     differs = (loose.data_bchw - whole).abs().amax((0, 1)) > 1e-6
     assert differs.any()
     plan = plan_tiles(61, 83, tile, grain_px=1)
@@ -171,7 +178,9 @@ def test_guides_are_cropped_with_the_tile():
         grain_px=4,
     )
     image = torch.zeros(1, 2, 32, 48)
-    out, _ = run_stage(stage, Plane(image), tile=TileConfig(tile_px=16, overlap_px=4), runtime=Runtime(batch_tiles=3))
+    out, _ = run_stage(
+        stage, Plane(image), tile=TileConfig(tile_px=16, overlap_px=4), runtime=Runtime(batch_tiles=3)
+    )
     torch.testing.assert_close(out.data_bchw, guide.repeat_interleave(4, -1).repeat_interleave(4, -2))
 
 
@@ -223,7 +232,9 @@ def test_the_ladder_halves_the_batch_then_the_tile_and_says_so():
 
 
 def test_the_last_rung_raises_with_advice():
-    with pytest.raises(OutOfMemoryError, match=r"identity: out of memory with one 8 px tile on cpu .*smaller --scale"):
+    with pytest.raises(
+        OutOfMemoryError, match=r"identity: out of memory with one 8 px tile on cpu .*smaller --scale"
+    ):
         run_stage(
             identity_stage(run=Memory(limit=0), min_tile_px=8),
             Plane(ramp(16, 16)),
@@ -253,7 +264,12 @@ def test_other_errors_are_raised_as_they_are():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        run_stage(identity_stage(run=run), Plane(ramp(8, 8)), tile=TileConfig(tile_px=8, overlap_px=0), runtime=Runtime())
+        run_stage(
+            identity_stage(run=run),
+            Plane(ramp(8, 8)),
+            tile=TileConfig(tile_px=8, overlap_px=0),
+            runtime=Runtime(),
+        )
 
 
 def test_progress_shows_the_canvas_filling_and_cancel_stops_within_a_batch():

@@ -21,7 +21,13 @@ class Compact(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int = 3, out_channels: int = 3, features: int = 64, blocks: int = 16, scale: int = 4
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        features: int = 64,
+        blocks: int = 16,
+        scale: int = 4,
     ):
         super().__init__()
         self.scale = scale

@@ -1,0 +1,210 @@
+"""Restore Image: the one-node way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..hypir_core.engines.base import Engine
+from ..hypir_core.engines.catalog import BuiltInOptions
+from ..hypir_core.engines.generator_files import load_built_in, upscaler_of
+from ..hypir_core.pipeline import restore, restore_alpha
+from ..hypir_core.request import Report, Request
+from . import host
+from .convert import mask_to_b1hw, to_bchw, to_bhwc
+from .host import io, ui
+from .inputs import (
+    AUTO,
+    CATEGORY,
+    color_fix_inputs,
+    color_fix_of,
+    default_of,
+    size_inputs,
+    target_of,
+    tile_inputs,
+)
+from .native import native_engine
+
+SHARES_ONE_STEP = {"encode": 0.25, "step 1/1": 0.3, "decode": 0.45}
+SHARES_FEED_FORWARD = {"restore": 1.0}
+
+
+class HypirRestoreImage(io.ComfyNode):
+    """Any of the engines, chosen by what is connected."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node."""
+        return host.schema(
+            node_id="HypirRestoreImage",
+            display_name="Restore Image",
+            category=CATEGORY,
+            description="Restores and enlarges a picture. With nothing else connected it uses the small restorer "
+            "inside this plugin, with an UPSCALE_MODEL that one, with MODEL, VAE and CLIP or CONDITIONING one "
+            "step of diffusion.",
+            search_aliases=[
+                "upscale",
+                "upscaler",
+                "super resolution",
+                "restore",
+                "deblur",
+                "denoise",
+                "hypir",
+                "supir",
+            ],
+            essentials_category="Image Tools",
+            inputs=[
+                io.Image.Input("image", tooltip="Pictures to restore. Transparency is kept."),
+                *size_inputs(),
+                io.String.Input(
+                    "prompt",
+                    default=default_of(Request, "prompt"),
+                    multiline=True,
+                    tooltip="What the picture shows, for MODEL with CLIP. Empty is a good choice; words about "
+                    "quality make it worse.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=default_of(Request, "strength"),
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="0 gives the resized picture back, 1 the restored one.",
+                ),
+                *color_fix_inputs(default=AUTO),
+                *tile_inputs(),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="White is restored, black keeps the resized picture."
+                ),
+                io.UpscaleModel.Input(
+                    "upscale_model", optional=True, tooltip="A super-resolution model to use instead."
+                ),
+                io.Model.Input(
+                    "model", optional=True, tooltip="SD 2.1-base with Load HYPIR LoRA: one diffusion step."
+                ),
+                io.Clip.Input(
+                    "clip", optional=True, tooltip="Reads the prompt. Connect this or conditioning."
+                ),
+                io.Conditioning.Input(
+                    "conditioning", optional=True, tooltip="A ready prompt, instead of CLIP."
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="The model's VAE."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="The restored pictures."),
+                io.String.Output(
+                    display_name="report", tooltip="What was done, as JSON, one entry per picture."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: torch.Tensor,
+        size_rule: str,
+        scale: float,
+        longest_side_px: int,
+        megapixels: float,
+        prompt: str,
+        strength: float,
+        color_fix: str,
+        color_strength: float,
+        tile_px: int,
+        overlap_px: int,
+        mask: Any = None,
+        upscale_model: Any = None,
+        model: Any = None,
+        clip: Any = None,
+        conditioning: Any = None,
+        vae: Any = None,
+    ) -> io.NodeOutput:
+        """Restore one picture after the other."""
+        chosen = choose(prompt, upscale_model, model, clip, conditioning, vae)
+        request = Request(
+            engine=chosen.engine.spec.name,
+            target=target_of(size_rule, scale, longest_side_px, megapixels),
+            prompt=prompt,
+            tile_px=tile_px or None,
+            overlap_px=overlap_px or None,
+            color_fix=color_fix_of(color_fix),
+            color_strength=color_strength,
+            strength=strength,
+        )
+        color, alpha = to_bchw(image)
+        masks = None if mask is None else mask_to_b1hw(mask, batch=len(color))
+        pictures, reports = [], []
+        with chosen.room:
+            for i in range(len(color)):
+                bar = host.progress_bar(chosen.shares, picture=i, pictures=len(color))
+                runtime = host.runtime(bar, dtype=chosen.dtype)
+                done = restore(
+                    chosen.engine,
+                    color[i : i + 1],
+                    request,
+                    runtime,
+                    mask_01=masks if masks is None else masks[i : i + 1],
+                )
+                size_px = done.report.output_px
+                transparent = (
+                    None
+                    if alpha is None
+                    else restore_alpha(chosen.engine, alpha[i : i + 1], request, runtime, size_px=size_px)
+                )
+                pictures.append(to_bhwc(done.image_01, transparent))
+                reports.append(done.report)
+        text = json.dumps([json.loads(report.to_json()) for report in reports], ensure_ascii=False, indent=2)
+        summary = "\n".join(summarise(report) for report in reports)
+        return io.NodeOutput(host.as_image(torch.cat(pictures)), text, ui=ui.PreviewText(summary))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """An engine, ready to run."""
+
+    engine: Engine
+    dtype: torch.dtype
+    shares: Mapping[str, float]
+    room: AbstractContextManager[None]
+
+
+def choose(prompt: str, upscale_model: Any, model: Any, clip: Any, conditioning: Any, vae: Any) -> Chosen:
+    """Return the engine that the connected sockets ask for.
+
+    Raises:
+        ConfigError: the sockets do not go together.
+    """
+    if model is not None:
+        host.require(upscale_model is None, "connect MODEL or UPSCALE_MODEL, not both")
+        host.require(vae is not None, "MODEL needs a VAE too; connect the one of its checkpoint")
+        host.require(
+            (clip is None) != (conditioning is None), "with MODEL, connect either CLIP or CONDITIONING"
+        )
+        ready = host.encode_text(clip, prompt) if conditioning is None else conditioning
+        engine = native_engine(model, ready, vae)
+        return Chosen(
+            engine=engine, dtype=model.model.get_dtype(), shares=SHARES_ONE_STEP, room=nullcontext()
+        )
+    unused = [n for n, it in (("CLIP", clip), ("CONDITIONING", conditioning), ("VAE", vae)) if it is not None]
+    host.require(
+        not unused, f"{' and '.join(unused)} would not be used; connect MODEL as well, or disconnect them"
+    )
+    if upscale_model is not None:
+        engine, dtype = upscaler_of(upscale_model, label=upscale_model.architecture.name)
+    else:
+        engine, dtype = load_built_in(BuiltInOptions(), host.device(), host.dtype_name())
+    tile_px = engine.spec.tile.tile_px // engine.scale
+    room = host.room_for(engine.net, tile_px**2 * engine.bytes_per_input_px)
+    return Chosen(engine=engine, dtype=dtype, shares=SHARES_FEED_FORWARD, room=room)
+
+
+def summarise(report: Report) -> str:
+    """Return one line about a run for the node's face."""
+    (h, w), (out_h, out_w) = report.input_px, report.output_px
+    line = f"{w}×{h} → {out_w}×{out_h} px · {report.engine} · {report.seconds:.1f} s"
+    return " · ".join((line, *report.notes))

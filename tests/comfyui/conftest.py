@@ -1,0 +1,50 @@
+"""One server, one small UNet and one LoRA for all tests of this folder."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.comfyui.server import NoComfyUIError, Server, comfyui_folder, comfyui_python
+from tests.comfyui.small_unet import small_lora, small_unet, write_checkpoint
+
+LORA_FORMS = {"original": ".pth", "kohya": ".safetensors"}
+
+
+@pytest.fixture(scope="session")
+def comfyui_here():
+    """(folder, python) of the ComfyUI to test with."""
+    try:
+        folder = comfyui_folder()
+        return folder, comfyui_python(folder)
+    except NoComfyUIError as err:
+        pytest.skip(str(err))
+
+
+@pytest.fixture(scope="session")
+def weights(comfyui_here, tmp_path_factory):
+    """A folder with unet.safetensors (ldm names, float32) and one small LoRA in two forms; and the module."""
+    from hypir_core.weights.lora_file import write_lora
+    from hypir_core.weights.lora_names import LoraForm
+
+    folder = tmp_path_factory.mktemp("weights")
+    unet = small_unet()
+    write_checkpoint(folder / "unet.safetensors", unet)
+    lora = small_lora(unet)
+    for form, ending in LORA_FORMS.items():
+        write_lora(folder / f"{form}{ending}", lora, form=LoraForm(form))
+    return folder, unet, lora
+
+
+@pytest.fixture(scope="session")
+def comfyui(comfyui_here, weights, tmp_path_factory):
+    """A running ComfyUI, `--cpu`, with folders of its own and this plugin as its only one."""
+    base = tmp_path_factory.mktemp("comfyui")
+    folder, _unet, _lora = weights
+    (base / "models" / "diffusion_models").mkdir(parents=True)
+    (base / "models" / "hypir").mkdir(parents=True)
+    (base / "models" / "diffusion_models" / "unet.safetensors").symlink_to(folder / "unet.safetensors")
+    (base / "models" / "hypir" / "good.pth").symlink_to(folder / "original.pth")
+    (base / "models" / "hypir" / "broken.safetensors").write_bytes(b"<!DOCTYPE html><html>not found</html>")
+    server = Server(base)
+    yield server
+    server.stop()

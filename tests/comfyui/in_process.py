@@ -1,0 +1,131 @@
+"""Runs inside a real ComfyUI's Python: executes nodes on real models and writes what they give.
+
+    python in_process.py COMFYUI PLUGIN JOB.json
+
+The job names weight files and settings; the results are written to ``out`` as safetensors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+
+def main(comfyui: str, plugin_folder: str, job_file: str) -> None:
+    job = json.loads(Path(job_file).read_text())
+    sys.path.insert(0, comfyui)
+    sys.argv = [sys.argv[0]]
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    torch.set_num_threads(job.get("threads", 2))
+    with torch.inference_mode():
+        out, said = JOBS[job["kind"]](job, load_plugin(plugin_folder), load_file)
+    save_file({name: tensor.contiguous() for name, tensor in out.items()}, job["out"], metadata=said)
+
+
+def load_plugin(folder: str):
+    """Load the plugin as ComfyUI does and return its nodes by id."""
+    name = folder.replace(".", "_x_")
+    spec = importlib.util.spec_from_file_location(
+        name, Path(folder) / "__init__.py", submodule_search_locations=[folder]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    extension = asyncio.run(module.comfy_entrypoint())
+    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
+
+
+def step(job, nodes, load_file):
+    """Load HYPIR LoRA and One-Step Restore on a UNet alone."""
+    import comfy.sd
+    import folder_paths
+    import torch
+
+    folder_paths.folder_names_and_paths["loras"] = ([job["loras"]], folder_paths.supported_pt_extensions)
+    model = comfy.sd.load_diffusion_model(job["unet"], model_options={"dtype": torch.float32})
+    given = load_file(job["given"])
+    said, out = {}, {}
+    for name in job["files"]:
+        patched = nodes["HypirLoadLora"].execute(model=model, lora=name, strength=job["strength"])[0]
+        said[name] = str(len(patched.patches))
+        latent = {"samples": given["latent"]}
+        conditioning = [[given["condition"], {}]]
+        restored = nodes["HypirOneStepRestore"].execute(
+            model=patched, conditioning=conditioning, latent=latent, strength=1.0
+        )[0]
+        out[name] = restored["samples"]
+        half = nodes["HypirOneStepRestore"].execute(
+            model=patched, conditioning=conditioning, latent=latent, strength=1.0, mask=given["mask"]
+        )[0]
+        out[f"{name} masked"] = half["samples"]
+    return out, said
+
+
+def refuse(job, nodes, load_file):
+    """Say how Load HYPIR LoRA refuses models that it does not fit."""
+    import comfy.sd
+    import folder_paths
+    import torch
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    folder_paths.folder_names_and_paths["loras"] = ([job["loras"]], folder_paths.supported_pt_extensions)
+    said = {}
+    for name, (path, lora, sampling) in job["cases"].items():
+        model = comfy.sd.load_diffusion_model(path, model_options={"dtype": torch.float32})
+        if sampling:
+            model = ModelSamplingDiscrete().patch(model, sampling, False)[0]
+        try:
+            nodes["HypirLoadLora"].execute(model=model, lora=lora, strength=1.0)
+        except Exception as err:  # the test wants to know which
+            said[name] = f"{type(err).__name__}: {err}"
+        else:
+            said[name] = "accepted"
+    return {"nothing": torch.zeros(1)}, said
+
+
+def whole(job, nodes, load_file):
+    """Restore Image, and the same taken apart, on a whole checkpoint."""
+    import time
+
+    import comfy.sd
+    import folder_paths
+
+    folder_paths.folder_names_and_paths["loras"] = ([job["loras"]], folder_paths.supported_pt_extensions)
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
+        job["checkpoint"], output_vae=True, output_clip=True
+    )
+    image = load_file(job["given"])["image"].movedim(1, -1)
+    patched = nodes["HypirLoadLora"].execute(model=model, lora=job["lora"], strength=1.0)[0]
+    said = {"patched": str(len(patched.patches)), "dtypes": f"{model.model.get_dtype()} {vae.vae_dtype}"}
+    size = {"size_rule": "scale", "scale": job["scale"], "longest_side_px": 2048, "megapixels": 4.0}
+    tiles = {"tile_px": 0, "overlap_px": 0}
+    begin = time.perf_counter()
+    one = nodes["HypirRestoreImage"].execute(
+        image=image, prompt=job["prompt"], strength=1.0, color_fix="automatic", color_strength=1.0,
+        model=patched, clip=clip, vae=vae, **size, **tiles,
+    )  # fmt: skip
+    said["seconds"] = f"{time.perf_counter() - begin:.1f}"
+    conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(job["prompt"]))
+    latent, reference = nodes["HypirTiledEncode"].execute(image=image, vae=vae, **size, **tiles).args
+    latent = nodes["HypirOneStepRestore"].execute(
+        model=patched, conditioning=conditioning, latent=latent, strength=1.0
+    )[0]
+    picture = nodes["HypirTiledDecode"].execute(latent=latent, vae=vae, **tiles)[0]
+    fixed = nodes["HypirWaveletColorFix"].execute(
+        image=picture, reference=reference, color_fix="wavelet", color_strength=1.0
+    )[0]
+    return {"one": one[0], "apart": fixed, "condition": conditioning[0][0]}, said
+
+
+JOBS = {"step": step, "refuse": refuse, "whole": whole}
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,130 @@
+"""The native path on real ComfyUI models gives what the library gives on diffusers modules."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from hypir_core.diffusion.one_step import one_step_x0
+from hypir_core.diffusion.schedule import NoiseSchedule, a_bar_at
+from hypir_core.models.lora_merge import merge_lora_
+from tests.comfyui.server import ROOT
+from tests.comfyui.small_unet import small_unet, write_checkpoint
+
+pytestmark = [pytest.mark.comfyui, pytest.mark.slow]
+
+SCALE = 0.18215
+
+
+@pytest.fixture(scope="module")
+def in_comfyui(comfyui_here, tmp_path_factory):
+    """Run a job of `in_process.py`; returns tensors and what was said."""
+    folder, python = comfyui_here
+
+    def run(**job):
+        place = tmp_path_factory.mktemp("job")
+        job |= {"out": str(place / "out.safetensors")}
+        (place / "job.json").write_text(json.dumps(job))
+        script = Path(__file__).with_name("in_process.py")
+        done = subprocess.run(
+            [python, str(script), str(folder), str(ROOT), str(place / "job.json")],
+            capture_output=True, text=True, cwd=place, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        with safe_open(job["out"], "pt") as file:
+            return load_file(job["out"]), file.metadata() or {}
+
+    return run
+
+
+def test_step_and_lora_equal_the_library(in_comfyui, weights, tmp_path):
+    folder, unet, lora = weights
+    rng = torch.Generator().manual_seed(3)
+    latent = torch.randn(2, 4, 64, 64, generator=rng) / SCALE
+    condition = torch.randn(1, 77, 1024, generator=rng)
+    mask = torch.zeros(1, 64, 64)
+    mask[..., 32:] = 1
+    save_file({"latent": latent, "condition": condition, "mask": mask}, tmp_path / "given.safetensors")
+    files = ["original.pth", "kohya.safetensors"]
+    got, said = in_comfyui(
+        kind="step", unet=str(folder / "unet.safetensors"), loras=str(folder), files=files, strength=0.5,
+        given=str(tmp_path / "given.safetensors"),
+    )  # fmt: skip
+
+    merged = small_unet()
+    assert merge_lora_(merged, lora, strength=0.5) == len(lora.factors)
+    with torch.inference_mode():
+        want = one_step_x0(
+            latent * SCALE,
+            lambda z: merged(z, 200, condition.expand(2, -1, -1)).sample,
+            a_bar=a_bar_at(NoiseSchedule(), 200),
+        )
+    plain = one_step_x0(
+        latent * SCALE,
+        lambda z: unet(z, 200, condition.expand(2, -1, -1)).sample.detach(),
+        a_bar=a_bar_at(NoiseSchedule(), 200),
+    )
+    assert (want - plain).abs().max() > 0.05  # the LoRA matters
+    for name in files:
+        assert said[name] == str(len(lora.factors))
+        torch.testing.assert_close(got[name] * SCALE, want, atol=1e-4, rtol=0)
+        masked = got[f"{name} masked"]
+        torch.testing.assert_close(masked[..., :32], latent[..., :32])
+        torch.testing.assert_close(masked[..., 32:], got[name][..., 32:])
+
+
+def test_other_models_are_refused_by_name(in_comfyui, weights, tmp_path):
+    folder, _unet, lora = weights
+    sd1 = small_unet(cross_attention_dim=768, use_linear_projection=False, attention_head_dim=8)
+    write_checkpoint(tmp_path / "sd1.safetensors", sd1)
+    factors = dict(lora.factors)
+    factors.popitem()
+    from hypir_core.weights.lora_file import write_lora
+    from hypir_core.weights.lora_names import LoraForm
+
+    write_lora(tmp_path / "part.safetensors", replace(lora, factors=factors), form=LoraForm.kohya)
+    write_lora(tmp_path / "good.safetensors", lora, form=LoraForm.kohya)
+    good = str(folder / "unet.safetensors")
+    _, said = in_comfyui(
+        kind="refuse", loras=str(tmp_path),
+        cases={
+            "right": (good, "good.safetensors", None),
+            "part": (good, "part.safetensors", None),
+            "sd1": (str(tmp_path / "sd1.safetensors"), "good.safetensors", None),
+            "v": (good, "good.safetensors", "v_prediction"),
+        },
+    )  # fmt: skip
+    assert said["right"] == "accepted"
+    assert said["part"].startswith("SpecMismatchError")
+    assert "missing modules: 1" in said["part"]
+    assert said["sd1"].endswith("got Stable Diffusion 1.x")
+    assert said["v"].endswith("got the 768 px model with v-prediction")
+
+
+@pytest.mark.skipif(
+    not os.environ.get("HYPIR_FULL_SIZE"), reason="set HYPIR_FULL_SIZE=1: writes 8 GB, takes minutes"
+)
+def test_full_size_checkpoint_equals_the_library(in_comfyui):
+    """SD 2.1 in full with random weights, from one file, both ways, on a 512² picture in float32."""
+    from hypir_core.config import to_plain
+    from tests.comfyui.full_size import PROMPT, full_size_files, standalone
+
+    folder = full_size_files()
+    want = standalone(folder)
+    got, said = in_comfyui(
+        kind="whole", checkpoint=str(folder / "sd21.safetensors"), loras=str(folder), lora="lora.pth",
+        given=str(folder / "given.safetensors"), scale=1.0, prompt=PROMPT,
+    )  # fmt: skip
+    one = got["one"].movedim(-1, 1)
+    print(to_plain(said), "max", (one - want).abs().max().item(), "mean", (one - want).abs().mean().item())
+    assert said["patched"] == "257"
+    assert said["dtypes"] == "torch.float32 torch.float32"
+    assert (one - want).abs().max() <= 2e-3
