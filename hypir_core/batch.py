@@ -77,28 +77,40 @@ def collect_jobs(
     Raises:
         ConfigError: nothing was found, or a file was named for several inputs.
     """
-    found: list[tuple[Path, Path]] = []  # source, its place below the output folder
-    several = len(inputs) > 1
-    for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            several = True
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and is_picture_path(p))
-            found += [(p, p.relative_to(path)) for p in inside if not _is_below(p, out)]
-        elif path.exists() or not glob.has_magic(given):
-            found.append((path, Path(path.name)))
-        else:
-            several = True
-            matches = sorted(Path(m) for m in glob.glob(given, recursive=True))  # noqa: PTH207  # the pattern may be absolute
-            found += [(p, Path(p.name)) for p in matches if p.is_file() and not _is_below(p, out)]
+    found = [(source, place) for source, place in find_pictures(inputs) if not _is_below(source, out)]
     if not found:
         raise ConfigError(f"no pictures found in {', '.join(map(repr, inputs))}")
+    several = len(inputs) > 1 or Path(inputs[0]) != found[0][0]
     is_folder = several or out.is_dir() or not out.suffix
     if is_folder and out.is_file():
         raise ConfigError(f"--out {out} is a file; with several inputs it must be a folder")
     if not is_folder:
         return (Job(found[0][0], out),), False
     return tuple(_name_outputs(found, out, format_name)), True
+
+
+def find_pictures(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Return the named files, and the pictures in folders (recursive) and glob patterns, each once.
+
+    Each comes with its place below an output folder: a folder's structure is kept.
+
+    Raises:
+        ConfigError: nothing was found.
+    """
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and is_picture_path(p))
+            found |= {p: p.relative_to(path) for p in inside}
+        elif path.exists() or not glob.has_magic(given):
+            found[path] = Path(path.name)
+        else:
+            matches = sorted(Path(m) for m in glob.glob(given, recursive=True))  # noqa: PTH207  # may be absolute
+            found |= {p: Path(p.name) for p in matches if p.is_file() and is_picture_path(p)}
+    if not found:
+        raise ConfigError(f"no pictures found in {', '.join(map(repr, inputs))}")
+    return list(found.items())
 
 
 def run_jobs(

@@ -62,7 +62,7 @@ class Registry(Generic[T]):
         return name in self._entries
 
 
-def lazy(target: str, package: str) -> Callable[[], Any]:
+def lazy(target: str, package: str | None) -> Callable[[], Any]:
     """Return a loader for ``".module:attribute"`` relative to `package` (pass ``__package__``)."""
     module, _, attribute = target.partition(":")
     return lambda: getattr(import_module(module, package), attribute)

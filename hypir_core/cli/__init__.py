@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return app(args=words, prog_name="hypir", standalone_mode=False) or 0
         except wrong_usage() as err:
-            _say(err.format_message())
+            _say(getattr(err, "format_message", err.__str__)())
             return 2
     except Cancelled:
         if debug:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -25,7 +25,7 @@ app.command("doctor")(doctor.doctor_command)
 app.command("engines")(engines.engines_command)
 
 
-def wrong_usage() -> type[Any]:
+def wrong_usage() -> type[Exception]:
     """Return the class of typer's own complaints about the command line, whose `format_message` is one line."""
     try:
         from typer._click.exceptions import ClickException

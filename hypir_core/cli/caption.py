@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import Cancelled, ConfigError, HypirError, ImageFileError
+from ..errors import Cancelled, HypirError, ImageFileError
 from . import console
 
 
@@ -30,6 +29,7 @@ def caption_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what each picture shows, one line per picture."""
+    from ..batch import find_pictures
     from ..caption.catalog import load_captioner
     from ..caption.file import sidecar
     from ..caption.length import LengthCheck
@@ -38,7 +38,7 @@ def caption_command(
     say = load_captioner(captioner, _settings(captioner, option or []))
     length = LengthCheck()
     rows: list[dict[str, Any]] = []
-    paths = _pictures(inputs)
+    paths = [path for path, _place in find_pictures(inputs)]
     for path in paths:
         row: dict[str, Any] = {"path": str(path)}
         rows.append(row)
@@ -77,26 +77,6 @@ def _settings(captioner: str, items: Sequence[str]) -> dict[str, Any]:
     texts = {field.name for field in fields if field.type in {"str", "str | None"}}
     typed = {key: text for key, sep, text in (item.partition("=") for item in items) if sep and key in texts}
     return parse_assignments([item for item in items if item.partition("=")[0] not in typed]) | typed
-
-
-def _pictures(inputs: Sequence[str]) -> list[Path]:
-    """Return the files that were named, and the pictures in folders and glob patterns, each once."""
-    from ..image.files import is_picture_path
-
-    found: dict[Path, None] = {}
-    for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            inside = sorted(path.rglob("*"))
-        elif path.exists() or not glob.has_magic(given):
-            found[path] = None
-            continue
-        else:
-            inside = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207  # also absolute patterns
-        found |= dict.fromkeys(p for p in inside if p.is_file() and is_picture_path(p))
-    if not found:
-        raise ConfigError(f"no pictures found in {', '.join(map(repr, inputs))}")
-    return list(found)
 
 
 def _refuse_overwriting(target: Path, *, force: bool) -> None:

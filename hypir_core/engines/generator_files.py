@@ -100,12 +100,19 @@ def _ours(file: TensorFile, spec: GeneratorSpec, name: str, device: torch.device
         dtype=chosen,
         dtypes=dtypes,
         scale=spec.scale,
-        radius=int(net.receptive_radius),
+        radius=receptive_radius(net),
         channels=spec.in_channels,
         features=spec.features,
         multiple=int(getattr(net, "fold", 1)),
         licence=spec.licence,
     )
+
+
+def receptive_radius(net: nn.Module) -> int:
+    """Return the input pixels that one output cell of a generator of ours depends on, to each side."""
+    radius = getattr(net, "receptive_radius", None)
+    assert isinstance(radius, int), f"{type(net).__name__} does not say how far it sees"
+    return radius
 
 
 def _check_keys(net: nn.Module, file: TensorFile, name: str) -> None:

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.comfyui, pytest.mark.slow]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 NO_DOWNLOAD = {"restore_quick_no_download", "degrade_restore_compare"}
 ONLY_IN_BROWSER = {"MarkdownNote"}
-SOCKETLESS = {"INT", "FLOAT", "STRING", "BOOLEAN"}
+WIDGETS = {"COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def as_api(workflow, info):
         values, given = list(node["widgets_values"]), {}
         linked = {slot["name"]: sources[slot["link"]] for slot in node["inputs"] if slot["link"] is not None}
         for name, (kind, options) in inputs_of(info[node["type"]]).items():
-            if isinstance(kind, list) or kind in SOCKETLESS:
+            if isinstance(kind, list) or kind in WIDGETS:
                 given[name] = linked.pop(name, values[0])
                 values.pop(0)
                 if options.get("control_after_generate") or name in {"seed", "noise_seed"}:
@@ -95,7 +95,7 @@ def test_translation_is_complete(comfyui, ours, language):
         texts = served[name]
         assert texts["display_name"]
         assert texts["description"]
-        assert list(texts["inputs"]) and set(texts["inputs"]) == set(inputs_of(node))
+        assert set(texts["inputs"]) == set(inputs_of(node))
         assert set(texts.get("outputs", {})) == {str(i) for i in range(len(node["output"]))}
         for text in (*texts["inputs"].values(), *texts.get("outputs", {}).values()):
             assert text["name"]

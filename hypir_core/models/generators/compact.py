@@ -49,6 +49,7 @@ class Compact(nn.Module):
             nn.init.kaiming_normal_(conv.weight, a=PRELU_START)
         nn.init.normal_(tail.weight, std=0.1 / tail.weight[0].numel() ** 0.5)
         for conv in (*body, tail):
+            assert conv.bias is not None
             nn.init.zeros_(conv.bias)
 
     @property
@@ -58,7 +59,7 @@ class Compact(nn.Module):
 
     def forward(self, image_01: Tensor) -> Tensor:
         """Enlarge a batch; the body runs in its weights' format, the skip in the input's."""
-        x = image_01.to(self.body[0].weight.dtype)
+        x = image_01.to(next(self.parameters()).dtype)
         for layer in self.body:
             x = layer(x)
         detail = F.pixel_shuffle(x, self.scale).to(image_01.dtype)
