@@ -78,8 +78,8 @@ def restore(
     content = resize(content.mean(1, keepdim=True) if grey else content, before.size_px)
     mode = request.color_fix if request.color_fix is not None else engine.spec.color_fix
     apply_color_fix_(content, before.part, mode=mode, strength=request.color_strength, block_px=BLOCK_PX)
-    _blend_with_input_(content, before, request.strength, mask_01)
     content.clamp_(0, 1)
+    _blend_with_input_(content, before, request.strength, mask_01)
     report = Report(
         engine=engine.spec.name,
         weights=engine.spec.weights,
