@@ -56,7 +56,9 @@ def require_sd21(model: Any) -> None:
             return
         got = "the 768 px model with v-prediction" if predicts == "v" else "a model with another prediction"
     else:
-        got = INPUT_CHANNELS.get(channels or 0) or CONTEXT_WIDTHS.get(width or 0) or type(model.model).__name__
+        got = (
+            INPUT_CHANNELS.get(channels or 0) or CONTEXT_WIDTHS.get(width or 0) or type(model.model).__name__
+        )
     raise SpecMismatchError(f"this MODEL: expected {WANTED}, got {got}")
 
 

@@ -46,7 +46,9 @@ def comfyui(comfyui_here, weights, tmp_path_factory):
     (base / "models" / "hypir" / "good.pth").symlink_to(folder / "original.pth")
     (base / "models" / "hypir" / "broken.safetensors").write_bytes(b"<!DOCTYPE html><html>not found</html>")
     (base / "models" / "upscale_models").mkdir()
-    (base / "models" / "upscale_models" / "another.pth").touch()  # with an empty folder ComfyUI checks no name
+    (
+        base / "models" / "upscale_models" / "another.pth"
+    ).touch()  # with an empty folder ComfyUI checks no name
     server = Server(base)
     yield server
     server.stop()
