@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.comfyui.server import NoComfyUIError, Server, comfyui_folder, comfyui_python
+from tests.comfyui.server import ROOT, NoComfyUIError, Server, comfyui_folder, comfyui_python
 from tests.comfyui.small_unet import small_lora, small_unet, write_checkpoint
 
 LORA_FORMS = {"original": ".pth", "kohya": ".safetensors"}
+BUILT_IN = ROOT / "hypir_core" / "weights" / "builtin" / "restorer_x4.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +46,10 @@ def comfyui(comfyui_here, weights, tmp_path_factory):
     (base / "models" / "diffusion_models" / "unet.safetensors").symlink_to(folder / "unet.safetensors")
     (base / "models" / "hypir" / "good.pth").symlink_to(folder / "original.pth")
     (base / "models" / "hypir" / "broken.safetensors").write_bytes(b"<!DOCTYPE html><html>not found</html>")
-    (base / "models" / "upscale_models").mkdir()
-    (
-        base / "models" / "upscale_models" / "another.pth"
-    ).touch()  # with an empty folder ComfyUI checks no name
+    upscalers = base / "models" / "upscale_models"
+    upscalers.mkdir()
+    # The built-in restorer under the name that the workflow asks for: ComfyUI's own loader reads it.
+    (upscalers / "RealESRGAN_x4plus.safetensors").symlink_to(BUILT_IN)
     server = Server(base)
     yield server
     server.stop()

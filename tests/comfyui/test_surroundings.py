@@ -13,7 +13,7 @@ from tests.comfyui.server import PLUGIN, ROOT
 pytestmark = [pytest.mark.comfyui, pytest.mark.slow]
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-NO_DOWNLOAD = {"restore_quick_no_download", "degrade_restore_compare"}
+RUNNABLE = {"restore_quick_no_download", "degrade_restore_compare", "upscale_any_model_fix_colors"}
 ONLY_IN_BROWSER = {"MarkdownNote"}
 WIDGETS = {"COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"}
 
@@ -75,7 +75,7 @@ def test_workflow(comfyui, info, path):
     assert {k: {n: v for n, v in node.items() if n != "_meta"} for k, node in headless.items()} == prompt
 
     Image.effect_noise((40, 28), 40).convert("RGB").save(comfyui.base / "input" / "example.png")
-    if path.stem in NO_DOWNLOAD:
+    if path.stem in RUNNABLE:
         run = comfyui.run(prompt)
         assert run.error is None, run.error
         assert run.messages[-1]["type"] == "execution_success"
