@@ -1,0 +1,110 @@
+"""Where pictures come from and what is done to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from hypir_core.config import strict
+
+from .checks import at_least, raise_all
+
+
+class Crop(str, Enum):
+    """How a training crop is taken from a picture."""
+
+    none = "none"
+    """the picture must already be crop_px × crop_px"""
+    center = "center"  # pyright: ignore[reportAssignmentType]  # hides str.center, which nobody calls
+    random = "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeShare:
+    """One degradation of the mixture."""
+
+    __pydantic_config__ = strict
+
+    recipe: str
+    """A preset of `hypir_core.degrade`, a YAML file, or `bicubic`: only the antialiased bicubic shrink."""
+    weight: float = 1.0
+    """How often it is chosen, relative to the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """Samples kept for later steps: decorrelates batches, and saves degradation work on slow machines."""
+
+    __pydantic_config__ = strict
+
+    size: int = 0
+    """Samples kept per process (rounded up to whole batches); 0 = no pool, every sample is fresh."""
+    reuse: int = 1
+    """How often a sample is used on average; batch_size must divide by it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where pictures come from and what is done to them."""
+
+    __pydantic_config__ = strict
+
+    root: Path
+    """Folder of pictures, searched with its sub-folders."""
+    batch_size: int = 16
+    """Samples per process and forward pass."""
+    crop: Crop = Crop.random
+    crop_px: int = 128
+    """Side of the high-quality crop; the low-quality one is smaller by the generator's scale."""
+    shrink: tuple[float, float] = (1.0, 1.0)
+    """Range of a random antialiased shrink of the crop, as far as the picture allows; gives finer detail."""
+    shrink_prob: float = 0.5
+    """How often that shrink happens."""
+    hflip: bool = True
+    rot90: bool = False
+    """Also flip vertically and transpose, with probability ½ each."""
+    degrade: tuple[RecipeShare, ...] = (RecipeShare(recipe="realesrgan"),)
+    sharpen_target: bool = False
+    """Sharpen the target as the recipe says: crisper results, less faithful."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    workers: int = 1
+    """Background processes that read and degrade; 0 does it between the steps."""
+    cache_mb: int = 512
+    """Memory per worker for decoded pictures."""
+
+    def __post_init__(self) -> None:
+        low, high = self.shrink
+        raise_all(
+            [
+                *at_least(self, 1, "batch_size", "crop_px"),
+                *at_least(self, 0, "workers", "cache_mb"),
+                *(
+                    [f"shrink must be 0 < low ≤ high ≤ 1, got {self.shrink}"]
+                    if not 0 < low <= high <= 1
+                    else []
+                ),
+                *(
+                    ["degrade must list at least one recipe with a weight above 0"]
+                    if not self._weights_ok()
+                    else []
+                ),
+                *at_least(self.pool, 0, "size", prefix="pool."),
+                *at_least(self.pool, 1, "reuse", prefix="pool."),
+                *self._reuse_problem(),
+            ]
+        )
+
+    def _weights_ok(self) -> bool:
+        return (
+            all(share.weight >= 0 for share in self.degrade)
+            and sum(share.weight for share in self.degrade) > 0
+        )
+
+    def _reuse_problem(self) -> list[str]:
+        reuse = self.pool.reuse
+        if reuse > 1 and not self.pool.size:
+            return [f"pool.reuse is {reuse} but pool.size is 0; give the pool a size, for instance 512"]
+        if reuse > 1 and self.batch_size % reuse:
+            return [f"batch_size must divide by pool.reuse, got {self.batch_size} and {reuse}"]
+        return []

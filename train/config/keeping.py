@@ -1,0 +1,93 @@
+"""What a run measures, writes down and keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypir_core.config import strict
+
+from .checks import at_least, raise_all
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Fixed pairs on which the moving average is measured."""
+
+    __pydantic_config__ = strict
+
+    root: Path
+    every: int = 1000
+    count: int = 16
+    """Pictures used, the first ones by name."""
+    recipes: tuple[str, ...] = ("realesrgan", "bicubic")
+    seed: int = 0
+    images: int = 4
+    """How many of them are shown as pictures."""
+    best: str = "psnr_y"
+    """Mean over the recipes of this metric decides which checkpoint is the best: psnr_y or ssim."""
+
+    def __post_init__(self) -> None:
+        raise_all(
+            [
+                *at_least(self, 1, "every", "count"),
+                *at_least(self, 0, "images"),
+                *(
+                    [f"best must be psnr_y or ssim, got {self.best!r}"]
+                    if self.best not in {"psnr_y", "ssim"}
+                    else []
+                ),
+                *(["recipes must name at least one recipe"] if not self.recipes else []),
+            ]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When to write checkpoints and how many to keep."""
+
+    __pydantic_config__ = strict
+
+    every: int = 1000
+    keep_last: int = 2
+    keep_best: bool = True
+    """Also keep the checkpoint with the best validation."""
+    resume: bool = True
+    """Go on from the newest checkpoint in output_dir; false refuses a folder that has one."""
+
+    def __post_init__(self) -> None:
+        raise_all(at_least(self, 1, "every", "keep_last"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """What is written down on the way."""
+
+    __pydantic_config__ = strict
+
+    every: int = 50
+    """Steps between two lines of scalars."""
+    images_every: int = 1000
+    """Steps between two grids of training pairs; 0 writes none."""
+    loss_gradients_every: int = 0
+    """Steps between two measurements of each loss's own gradient (one more backward pass each); 0 = never."""
+    tensorboard: bool = True
+    csv: bool = False
+    wandb: str = ""
+    """Name of a Weights & Biases project; empty = not used."""
+
+    def __post_init__(self) -> None:
+        raise_all([*at_least(self, 1, "every"), *at_least(self, 0, "images_every", "loss_gradients_every")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What is written into the metadata of the exported weights."""
+
+    __pydantic_config__ = strict
+
+    name: str = "own"
+    """What a person calls the weights."""
+    trained_on: str = "unstated"
+    """The data, as a person would cite it."""
+    licence: str = "unstated"
