@@ -53,7 +53,7 @@ def restore(
         The picture at exactly the requested size, float32 on the runtime's canvas device, and the report.
 
     Raises:
-        ShapeError, RangeError: the picture or the mask is not what is stated above.
+        ShapeError, RangeError: the picture or the mask is not what is stated above; or the networks give NaN.
         ConfigError: the size or the tiles cannot be had.
         OutOfMemoryError: even the last rung of the memory ladder was too much.
     """
@@ -92,7 +92,7 @@ def restore(
         color_fix=mode.value,
         prompt=request.prompt if engine.spec.wants_prompt else "",
         seed=request.seed,
-        notes=(*prepared.notes, *_rung_notes(stage_reports)),
+        notes=(*prepared.notes, *_stage_notes(stage_reports)),
         peak_device_bytes=torch.cuda.max_memory_allocated(runtime.device)
         if runtime.device.type == "cuda"
         else None,
@@ -181,5 +181,6 @@ def _check_mask(mask_01: Tensor, image: Tensor) -> None:
         )
 
 
-def _rung_notes(reports: list[StageReport]) -> tuple[str, ...]:
-    return tuple(f"{report.name}: out of memory, {rung}" for report in reports for rung in report.rungs)
+def _stage_notes(reports: list[StageReport]) -> tuple[str, ...]:
+    rungs = (f"{report.name}: out of memory, {rung}" for report in reports for rung in report.rungs)
+    return (*rungs, *(note for report in reports for note in report.bad_tiles))

@@ -7,6 +7,7 @@ networks. Nothing here knows a UNet.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..image.plane import Plane
 from ..image.resize import resize
 from ..request import Request
 from ..tiling.plan import TileConfig, TilePlan
-from ..tiling.run import Stage
+from ..tiling.run import Stage, TileFunction
 from ..weights.spec import Prediction
 from .base import EngineSpec, Prepared
 
@@ -39,6 +40,9 @@ VAE_MARGIN_PX = 16
 
 ENLARGE_BELOW = 0.75
 """Pictures whose longer side is under this part of the native size are enlarged, others only mirrored."""
+
+
+InFloat32 = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +76,10 @@ class OneStepNetworks:
     """Working memory of a tile, per output pixel."""
     predict_bytes_per_px: float
     decode_bytes_per_px: float
+    vae_in_float32: InFloat32 | None = None
+    """Within it, encode and decode compute in float32; None where that cannot be had."""
+    unet_in_float32: InFloat32 | None = None
+    """The same for predict."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,6 +156,7 @@ def one_step_stages(
             out_channels=4,
             out_stride_px=LATENT_PX,
             bytes_per_px=networks.encode_bytes_per_px,
+            repeat=_repeat(encode, networks.vae_in_float32),
             **of_vae,
         ),
         Stage(
@@ -156,6 +165,8 @@ def one_step_stages(
             out_channels=4,
             out_stride_px=LATENT_PX,
             bytes_per_px=networks.predict_bytes_per_px,
+            repeat=_repeat(take_step, networks.unet_in_float32),
+            compare=True,
             **of_step,
         ),
         Stage(
@@ -164,9 +175,21 @@ def one_step_stages(
             out_channels=3,
             out_stride_px=1,
             bytes_per_px=networks.decode_bytes_per_px,
+            repeat=_repeat(decode, networks.vae_in_float32),
             **of_vae,
         ),
     )
+
+
+def _repeat(run: TileFunction, in_float32: InFloat32 | None) -> TileFunction | None:
+    if in_float32 is None:
+        return None
+
+    def again(tile: Tensor, guides: Mapping[str, Tensor]) -> Tensor:
+        with in_float32():
+            return run(tile, guides)
+
+    return again
 
 
 def canvas_for(size_px: tuple[int, int], *, native_px: int) -> tuple[tuple[int, int], tuple[int, int]]:

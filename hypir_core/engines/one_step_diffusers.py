@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -11,13 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..device import free_memory_bytes
-from ..errors import RangeError
 from ..models.backbone import Backbone
 from ..models.prompt import encode_prompt, tokenize, truncation_note
 from ..models.vae_exact import exact_decode, exact_encode, map_bytes_per_px
 from .one_step import LATENT_PX, OneStepNetworks, Prompt
-
-log = logging.getLogger(__name__)
 
 PROMPTS_KEPT = 8
 """How many prompts' conditions are remembered; 0.3 MB each."""
@@ -62,9 +59,9 @@ def diffusers_networks(
 
     wide, wider = vae.config.block_out_channels[:2]
     return OneStepNetworks(
-        encode=_finite(vae, encode_whole if exact_vae else encode, "encode"),
-        predict=_finite(unet, predict, "step"),
-        decode=_finite(vae, decode_whole if exact_vae else decode, "decode"),
+        encode=encode_whole if exact_vae else encode,
+        predict=predict,
+        decode=decode_whole if exact_vae else decode,
         read_prompt=read_prompt,
         place_vae=partial(_place, vae),
         place_unet=partial(_place, unet),
@@ -73,31 +70,20 @@ def diffusers_networks(
         encode_bytes_per_px=5.0 * wide * dtype.itemsize,
         predict_bytes_per_px=45.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
         decode_bytes_per_px=5.0 * wider * dtype.itemsize,
+        vae_in_float32=partial(_in_float32, vae),
+        unet_in_float32=partial(_in_float32, unet),
     )
 
 
-def _finite(net: nn.Module, run: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
-    """Return `run` with a second try, in float32, for tiles that come out with NaN or infinity."""
+@contextmanager
+def _in_float32(net: nn.Module) -> Iterator[None]:
+    """Compute in float32 for a while. The weights keep what rounding they had."""
     dtype = next(net.parameters()).dtype
-
-    def careful(tiles: Tensor, *condition: Tensor) -> Tensor:
-        out = run(tiles, *condition)
-        bad = ~out.isfinite().flatten(1).all(1)
-        if bad.any() and dtype != torch.float32:
-            log.warning(
-                "%s: %d of %d tiles overflowed in %s; repeated in float32", name, bad.sum(), len(bad), dtype
-            )
-            nn.Module.to(net, dtype=torch.float32)
-            try:
-                out = out.float()
-                out[bad] = run(tiles[bad], *condition)
-            finally:
-                nn.Module.to(net, dtype=dtype)
-        if bad.any() and not out.isfinite().all():
-            raise RangeError(f"{name}: NaN or infinity even in float32; the weights do not fit each other")
-        return out
-
-    return careful
+    nn.Module.to(net, dtype=torch.float32)
+    try:
+        yield
+    finally:
+        nn.Module.to(net, dtype=dtype)
 
 
 def _store(vae: nn.Module, device: torch.device, area_px: int) -> torch.device:

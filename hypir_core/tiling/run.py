@@ -15,6 +15,7 @@ from ..device import Runtime, free_memory_bytes, release_cached_memory
 from ..errors import Cancelled, OutOfMemoryError
 from ..image.plane import Box, Plane
 from ..progress import Tick
+from .bad_tiles import Repeat, TileWatch, change
 from .memory import Rung, batch_that_fits, is_out_of_memory, next_rung
 from .plan import TileConfig, TilePlan, plan_tiles
 from .window import AxisWeights, axis_weights
@@ -56,6 +57,10 @@ class Stage:
     """Blend weights along rows and columns; None makes them of the plan's window and the margin."""
     min_tile_px: int = 64
     """The ladder does not go below this."""
+    repeat: TileFunction | None = None
+    """`run` in float32, once more, for a tile that came out wrong (`bad_tiles`)."""
+    compare: bool = False
+    """Whether a tile that changes far less than its neighbours is wrong; input and output have one shape."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,8 @@ class StageReport:
     seconds: float
     rungs: tuple[str, ...] = ()
     """What was given up because memory ran out, in order."""
+    bad_tiles: tuple[str, ...] = ()
+    """Which tiles came out wrong and what was done."""
 
 
 def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime) -> tuple[Plane, StageReport]:
@@ -88,6 +95,7 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
     Raises:
         OutOfMemoryError: memory ran out on the last rung of the ladder.
         Cancelled: the runtime's `cancelled` answered yes.
+        RangeError: a tile has NaN or infinity, in float32 too.
     """
     started = time.perf_counter()
     rungs: list[str] = []
@@ -98,7 +106,8 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
             stage.place(rung.device)
             if rung.batch == 0:  # what is free is known when the weights are there
                 rung = replace(rung, batch=_batch(stage, plan, runtime, rung.device))
-            out = _run_plan(stage, plane, plan, rung=rung, runtime=runtime)
+            watch = TileWatch(stage.name)
+            out = _run_plan(stage, plane, plan, rung=rung, runtime=runtime, watch=watch)
             break
         except (RuntimeError, MemoryError) as err:
             if not is_out_of_memory(err):
@@ -123,6 +132,7 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
         device=str(rung.device),
         seconds=time.perf_counter() - started,
         rungs=tuple(rungs),
+        bad_tiles=tuple(watch.notes),
     )
     return out, report
 
@@ -137,41 +147,77 @@ def _batch(stage: Stage, plan: TilePlan, runtime: Runtime, device: torch.device)
 
 
 @torch.no_grad()
-def _run_plan(stage: Stage, plane: Plane, plan: TilePlan, *, rung: Rung, runtime: Runtime) -> Plane:
+def _run_plan(
+    stage: Stage, plane: Plane, plan: TilePlan, *, rung: Rung, runtime: Runtime, watch: TileWatch
+) -> Plane:
     s = stage.out_stride_px
     images = plane.data_bchw.shape[0]
     out = torch.zeros(
         images, stage.out_channels, plan.height_px // s, plan.width_px // s, device=runtime.canvas_device
     )
     canvas = Plane(out, s)
-    windowed = partial(axis_weights, window=plan.window, margin=stage.margin_px // s)
-    row_weights, column_weights = (
-        weigh([(start // s, length // s) for start, length in spans], total)
-        for weigh, spans, total in zip(
-            stage.weights or (windowed, windowed),
-            (plan.rows, plan.columns),
-            out.shape[-2:],
-            strict=True,
-        )
-    )
-    weights = list(product(row_weights, column_weights))
+    weights = _blend_weights(stage, plan, out.shape[-2:])
     boxes = plan.boxes
+    changes: list[float] = []
+    kept: list[Tensor] = []  # of a stage that compares: a tile is judged when its neighbours are there
     for first in range(0, len(boxes), rung.batch):
         if runtime.cancelled():
             raise Cancelled(f"stopped in stage {stage.name!r} after {first} of {len(boxes)} tiles")
         batch = boxes[first : first + rung.batch]
+        inputs, guides = _inputs(stage, plane, batch, rung.device)
         with torch.inference_mode():  # the canvas itself stays an ordinary tensor, for the caller to work on
-            tiles = stage.run(
-                _gather(plane, batch, rung.device),
-                {name: _gather(guide, batch, rung.device) for name, guide in stage.guides.items()},
-            )
-        for box, (rows, columns), tile in zip(
-            batch, weights[first : first + rung.batch], tiles.split(images), strict=True
-        ):
-            weighted = tile.float() * rows.to(tile.device)[:, None] * columns.to(tile.device)
-            canvas.crop(box).add_(weighted.to(out.device))
+            tiles = stage.run(inputs, guides)
+            tiles = watch.mended(tiles, inputs, batch, _repeater(stage, inputs, guides))
+        for i, (box, tile) in enumerate(zip(batch, tiles.split(images), strict=True)):
+            _blend(canvas, box, tile, weights[first + i])
+            if stage.compare:
+                changes.append(change(inputs[i * images : (i + 1) * images], tile))
+                kept.append(tile.to(out.device))
         runtime.progress(Tick(stage.name, first + len(batch), len(boxes), out))
+    for i in watch.idle(changes, len(plan.columns)):
+        moved = None
+        if stage.repeat is not None:
+            inputs, guides = _inputs(stage, plane, boxes[i : i + 1], rung.device)
+            with torch.inference_mode():
+                again = stage.repeat(inputs, guides).to(out.device)
+            moved = change(inputs, again) > 2 * changes[i]
+            _blend(canvas, boxes[i], again.float() - kept[i].float(), weights[i])
+        watch.report_idle(boxes[i], moved=moved)
     return canvas
+
+
+def _blend_weights(stage: Stage, plan: TilePlan, size: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Return the weights along rows and columns of every tile, for a canvas of `size` cells."""
+    s = stage.out_stride_px
+    windowed = partial(axis_weights, window=plan.window, margin=stage.margin_px // s)
+    rows, columns = (
+        weigh([(start // s, length // s) for start, length in spans], total)
+        for weigh, spans, total in zip(
+            stage.weights or (windowed, windowed), (plan.rows, plan.columns), size, strict=True
+        )
+    )
+    return list(product(rows, columns))
+
+
+def _blend(canvas: Plane, box: Box, tile: Tensor, weights: tuple[Tensor, Tensor]) -> None:
+    rows, columns = weights
+    weighted = tile.float() * rows.to(tile.device)[:, None] * columns.to(tile.device)
+    canvas.crop(box).add_(weighted.to(canvas.data_bchw.device))
+
+
+def _inputs(
+    stage: Stage, plane: Plane, boxes: Sequence[Box], device: torch.device
+) -> tuple[Tensor, dict[str, Tensor]]:
+    guides = {name: _gather(guide, boxes, device) for name, guide in stage.guides.items()}
+    return _gather(plane, boxes, device), guides
+
+
+def _repeater(stage: Stage, inputs: Tensor, guides: Mapping[str, Tensor]) -> Repeat | None:
+    """Return how to make tiles of a batch again, or None."""
+    repeat = stage.repeat
+    if repeat is None:
+        return None
+    return lambda which: repeat(inputs[which], {name: guide[which] for name, guide in guides.items()})
 
 
 def _gather(plane: Plane, boxes: Sequence[Box], device: torch.device) -> Tensor:
