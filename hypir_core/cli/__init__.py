@@ -29,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except wrong_usage() as err:
             _say(getattr(err, "format_message", err.__str__)())
             return 2
-    except Cancelled:
+    except Cancelled as err:
         if debug:
             raise
-        _say("stopped; what is finished stays, and the same command goes on from there")
+        _say(str(err))
         return 130
     except HypirError as err:
         if debug:

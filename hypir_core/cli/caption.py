@@ -57,7 +57,9 @@ def caption_command(
             console.err.print(f"hypir: {path}: {err}", markup=False, emoji=False)
             continue
         except KeyboardInterrupt as err:
-            raise Cancelled(f"stopped after {len(rows) - 1} of {len(paths)} pictures") from err
+            raise Cancelled(
+                f"stopped after {len(rows) - 1} of {len(paths)} pictures; the same command goes on from there"
+            ) from err
         for note in row["notes"]:
             console.err.print(f"hypir: {path}: {note}", markup=False, emoji=False)
         if not as_json:

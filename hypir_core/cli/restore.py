@@ -125,6 +125,7 @@ def restore_command(
     from ..pipeline import Restored, tile_for
     from ..request import Request
     from ..tiling.window import Window
+    from .downloads import fetcher
 
     named = {
         "base_model": base,
@@ -157,7 +158,13 @@ def restore_command(
         kind = "a folder, because the output is one" if is_folder else "a file ending in .png"
         raise ConfigError(f"--compare must be {kind}, got {compare}")
     where = pick_device(device)
-    loaded, chosen = load_engine(engine, options=options, device=where, dtype=dtype)
+    loaded, chosen = load_engine(
+        engine,
+        options=options,
+        device=where,
+        dtype=dtype,
+        fetch=fetcher(consented=bool(options.get("download"))),
+    )
     tile_for(request, loaded.spec.tile)  # a tile that cannot be had is a usage error, not each picture's
     writing = Writing(
         format=name, force=force, compare=compare, mask=mask, protect=tuple(job.source for job in jobs)
@@ -195,7 +202,9 @@ def restore_command(
                 finished=finished,
             )
         except KeyboardInterrupt as err:
-            raise Cancelled(f"stopped after {len(reports)} of {len(jobs)} pictures") from err
+            raise Cancelled(
+                f"stopped after {len(reports)} of {len(jobs)} pictures; the same command goes on from there"
+            ) from err
         finally:
             if report is not None:
                 _write_report(report, reports, force=force)

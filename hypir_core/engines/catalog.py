@@ -14,13 +14,16 @@ import torch
 from ..config import build, strict
 from ..errors import ConfigError
 from ..registry import Registry, lazy
+from ..weights.sources import Fetch
 from .base import Engine
 
 
 class EngineLoader(Protocol):
     """Loads one kind of engine."""
 
-    def __call__(self, options: Any, device: torch.device, dtype: str) -> tuple[Engine, torch.dtype]:
+    def __call__(
+        self, options: Any, device: torch.device, dtype: str, fetch: Fetch | None
+    ) -> tuple[Engine, torch.dtype]:
         """Return the engine and the format it runs in (`dtype` may be ``auto``)."""
         ...
 
@@ -149,7 +152,12 @@ ENGINES.add(
 
 
 def load_engine(
-    name: str, *, options: Mapping[str, Any], device: torch.device, dtype: str = "auto"
+    name: str,
+    *,
+    options: Mapping[str, Any],
+    device: torch.device,
+    dtype: str = "auto",
+    fetch: Fetch | None = None,
 ) -> tuple[Engine, torch.dtype]:
     """Load the engine called `name`.
 
@@ -158,6 +166,8 @@ def load_engine(
         options: the engine's own settings; unknown keys are errors.
         device: where it will run.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        fetch: called with a `Source` and a folder for what is missing, to download it or to raise; None
+            downloads only with an engine's own option ``download``, and shows no progress.
 
     Returns:
         The engine and the number format it runs in.
@@ -165,11 +175,12 @@ def load_engine(
     Raises:
         UnknownNameError: no such engine.
         ConfigError: an option is unknown or wrong.
-        WeightsError: the weights cannot be used.
+        WeightsError: the weights cannot be found, fetched or used.
+        Cancelled: `fetch` asked and the answer was no.
     """
     entry = ENGINES.get(name)
     try:
         settings = build(entry.options, options, where=f"engine {name}")
     except ConfigError as err:
         raise ConfigError([f"{problem} (set with --option KEY=VALUE)" for problem in err.problems]) from err
-    return entry.load()(settings, device, dtype)
+    return entry.load()(settings, device, dtype, fetch)

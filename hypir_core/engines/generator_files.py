@@ -13,6 +13,7 @@ from torch import nn
 from ..device import DTYPES, pick_dtype
 from ..errors import MissingDependencyError, SpecMismatchError, SpecMissingError, WeightsError
 from ..models.generators import GENERATORS
+from ..weights.sources import Fetch
 from ..weights.spec import GeneratorSpec, spec_from_metadata
 from ..weights.tensors import TensorFile, check_finite, read_tensors
 from .base import EngineSpec
@@ -26,17 +27,18 @@ LIVE_MAPS = 4
 
 
 def load_built_in(
-    options: BuiltInOptions, device: torch.device, dtype: str
+    options: BuiltInOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
 ) -> tuple[FeedForward, torch.dtype]:
     """Load the restorer that ships inside the package."""
-    del options
+    del options, fetch
     return _load(BUILT_IN, "built-in", device, dtype)
 
 
 def load_upscaler(
-    options: UpscalerOptions, device: torch.device, dtype: str
+    options: UpscalerOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
 ) -> tuple[FeedForward, torch.dtype]:
     """Load a super-resolution model file: ours by its spec, any other through spandrel."""
+    del fetch
     return _load(options.weights, "upscaler", device, dtype)
 
 

@@ -26,6 +26,7 @@ from ..weights.download import download
 from ..weights.locate import locate_base, locate_lora
 from ..weights.lora_file import read_lora
 from ..weights.lora_names import adaptable_modules
+from ..weights.sources import Fetch
 from ..weights.spec import LoraSpec
 from .base import EngineSpec
 from .catalog import OneStepOptions
@@ -40,7 +41,9 @@ NAME = "one-step"
 TESTED_DTYPES = ("float32", "bfloat16", "float16")
 
 
-def load_one_step(options: OneStepOptions, device: torch.device, dtype: str) -> tuple[OneStep, torch.dtype]:
+def load_one_step(
+    options: OneStepOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
+) -> tuple[OneStep, torch.dtype]:
     """Find and load the base model, merge the LoRA, fold the timestep.
 
     Raises:
@@ -55,7 +58,8 @@ def load_one_step(options: OneStepOptions, device: torch.device, dtype: str) -> 
         random_lora_(backbone.unet, rank=256)
         restorer = _Restorer(spec=LoraSpec(rank=256, alpha=256), label="random")
         return _engine(backbone, restorer, options, device, chosen), chosen
-    fetch = partial(download, confirm=_announce) if options.download else None
+    if fetch is None and options.download:
+        fetch = partial(download, confirm=_announce)
     files = locate_base(options.base_model, offline=options.offline, fetch=fetch)
     backbone = load_base(files)
     merged = _merged_spec(backbone.metadata, backbone.found_in)

@@ -6,7 +6,7 @@ cache → ComfyUI's model folders → a download.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import WeightsNotFoundError
@@ -14,7 +14,7 @@ from .base_files import BaseFiles
 from .base_layout import Missing, not_weights, read_base, read_single_file
 from .comfy_search import base_in_comfy, is_sd21_checkpoint, lora_in, lora_in_comfy, ranked
 from .hub_cache import hub_cache_folder, is_repo_id, snapshots
-from .sources import Source, cache_folder, load_source, load_sources, offline_by_environment
+from .sources import Fetch, cache_folder, load_source, load_sources, offline_by_environment
 
 BASE_SOURCES = ("sd21-base", "sd21-base-fp16", "sd21-base-checkpoint")
 """Sources that hold the base model; the first one is what is downloaded."""
@@ -25,9 +25,6 @@ _RESTORE = "hypir restore photo.jpg -o out.png --engine one-step"
 BASE_COMMANDS = (f"{_RESTORE} --download", f"{_RESTORE} --base PATH")
 LORA_COMMANDS = (f"{_RESTORE} --download", f"{_RESTORE} --lora FILE")
 """What mends a missing file: download it; use a copy one already has."""
-
-Fetch = Callable[[Source, Path], object]
-"""Downloads a source into a folder, or raises: `download` with its questions and progress filled in."""
 
 
 def locate_base(

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -98,6 +98,10 @@ class Source:
     def repos(self) -> tuple[str, ...]:
         """Repositories of the Hugging Face hub with these files, each once."""
         return tuple(dict.fromkeys((*(mirror.repo for mirror in self.mirrors), *self.also_cached_as)))
+
+
+Fetch = Callable[[Source, Path], object]
+"""Downloads a source into a folder, or raises: `download` with its questions and progress filled in."""
 
 
 def load_source(name: str, *, path: Path | None = None) -> Source:
