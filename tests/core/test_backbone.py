@@ -20,6 +20,7 @@ from hypir_core.weights.base_files import BaseFiles, Packaging
 from hypir_core.weights.base_layout import read_base
 from hypir_core.weights.ldm_names import ldm_names
 from hypir_core.weights.spec import Prediction
+from tests.core.library_models import read_text_encoder
 
 
 @pytest.fixture(scope="session")
@@ -114,14 +115,13 @@ def assert_same_weights(one, other):
 
 def test_a_diffusers_folder_equals_what_the_libraries_load(model, loaded):
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel
 
-    for part, cls in (
-        ("unet", UNet2DConditionModel),
-        ("vae", AutoencoderKL),
-        ("text_encoder", CLIPTextModel),
+    for part, read in (
+        ("unet", UNet2DConditionModel.from_pretrained),
+        ("vae", AutoencoderKL.from_pretrained),
+        ("text_encoder", read_text_encoder),
     ):
-        theirs = cls.from_pretrained(model / part, local_files_only=True).float().state_dict()
+        theirs = read(model / part).float().state_dict()
         ours = getattr(loaded, part).state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -248,10 +248,10 @@ def test_a_unet_with_more_than_a_timestep_is_not_folded(model):
 
 
 def test_prompts_are_encoded_as_the_libraries_do(model, loaded):
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
-    text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder", local_files_only=True).float().eval()
+    text_encoder = read_text_encoder(model / "text_encoder").float().eval()
     for prompt in ("", "the cat", "a photo of the cat " * 40):
         tokens = tokenize(prompt, loaded.tokenizer, vocabulary=loaded.vocabulary)
         ids = tokenizer(

@@ -21,7 +21,13 @@ def at_a_terminal(words: list[str], home: Path, answer: str, *, wait_s: float = 
     """Run `hypir` with a terminal for input and errors, type `answer` at the question; return code and text."""
     keyboard, terminal = pty.openpty()
     env = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "HF_HOME": str(home / "hf")}
-    env |= {"HF_ENDPOINT": NOWHERE, "HF_HUB_OFFLINE": "", "COLUMNS": "200", "TERM": "xterm", "COMFYUI_PATH": ""}
+    env |= {
+        "HF_ENDPOINT": NOWHERE,
+        "HF_HUB_OFFLINE": "",
+        "COLUMNS": "200",
+        "TERM": "xterm",
+        "COMFYUI_PATH": "",
+    }
     command = [sys.executable, "-c", "from hypir_core.cli import main; raise SystemExit(main())", *words]
     run = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=env, cwd=home)
     os.close(terminal)
@@ -75,7 +81,12 @@ def test_offline_and_no_terminal_are_not_asked(words, tmp_path):
     _, said = at_a_terminal([*words, "--offline"], tmp_path, "y")
     assert "[y/N]" not in said
     assert "not tried, offline" in said
-    env = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf")}
+    env = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path),
+        "HF_HOME": str(tmp_path / "hf"),
+    }
     command = [sys.executable, "-c", "from hypir_core.cli import main; raise SystemExit(main())", *words]
     piped = subprocess.run(
         command, env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False

@@ -127,6 +127,8 @@ def test_every_form_survives_writing_and_reading(
 def test_diffusers_reads_our_kohya_file_as_the_original_one(tmp_path: Path, modules, raw: dict[str, Tensor]):
     write_lora(tmp_path / "a.safetensors", read_lora(LORA, modules), form=LoraForm.kohya)
     converted, _ = _convert_non_diffusers_lora_to_diffusers(load_file(tmp_path / "a.safetensors"))
+    # diffusers 0.35 splits this name in two
+    converted = {name.replace(".conv.out.", ".conv_out."): tensor for name, tensor in converted.items()}
     assert equal(converted, {old_diffusers_name(name): tensor for name, tensor in raw.items()})
     back = lora_from_tensors(converted, {}, modules, where="diffusers")
     assert all(

@@ -23,6 +23,7 @@ from hypir_core.models.backbone import load_base
 from hypir_core.models.vae_exact import exact_decode, exact_encode
 from hypir_core.tiling.plan import TileConfig
 from hypir_core.weights.locate import locate_base
+from tests.core.library_models import read_text_encoder
 
 CPU = torch.device("cpu")
 SAME_SIZE = TargetSize(scale=1)
@@ -53,12 +54,11 @@ def run(engine, image_01, **wishes):
 def test_one_tile_equals_the_libraries_called_directly(golden, photo_01):
     """The modules of diffusers, the LoRA added by its definition, the constants of the paper's t = 200."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel
 
     folder = golden / "hypir" / "model"
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").float()
     vae = AutoencoderKL.from_pretrained(folder / "vae").float()
-    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").float()
+    text_encoder = read_text_encoder(folder / "text_encoder").float()
     lora = torch.load(golden / "hypir" / "lora.pth", weights_only=True)
     weights = dict(unet.named_parameters())
     with torch.no_grad():

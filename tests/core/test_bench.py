@@ -1,0 +1,152 @@
+"""`hypir bench`: the figures add up, the layout is the promised one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hypir_core import Request, Runtime, TargetSize, load_engine
+from hypir_core.bench import against
+from hypir_core.bench.matrix_rate import matrix_flops_per_second
+from hypir_core.bench.memory import PeakMemory
+from hypir_core.bench.run import Case
+from hypir_core.bench.work import count_work
+from hypir_core.cli import main
+from hypir_core.errors import ConfigError
+from hypir_core.image.size import parse_size
+from hypir_core.pipeline import tile_for
+
+CPU = torch.device("cpu")
+
+
+def bench(capsys, *words: object) -> dict:
+    assert main(["bench", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def one_step(golden) -> list[object]:
+    folder = golden / "hypir"
+    return [
+        *("--engine", "one-step"),
+        *("--option", f"base_model={folder / 'model'}"),
+        *("--option", f"lora={folder / 'lora.pth'}"),
+    ]
+
+
+def test_one_row_per_case_in_the_promised_layout(capsys, golden, tmp_path):
+    trace = tmp_path / "deep" / "trace.json"
+    words = (*one_step(golden), "--size", 128, "--size", "256x128", "--dtype", "float32", "--device", "cpu")
+    found = bench(capsys, *words, "--repeats", 2, "--profile", trace)
+    rows = found["results"]
+    assert [(row["engine"], row["size"], row["dtype"]) for row in rows] == [
+        ("one-step", 128, "float32"),
+        ("one-step", "256x128", "float32"),
+    ]
+    for row in rows:
+        assert len(row["all_seconds"]) == 2
+        assert min(row["all_seconds"]) <= row["seconds"] <= max(row["all_seconds"])
+        assert list(row["stages"]) == ["encode", "step 1/1", "decode"]
+        assert sum(stage["seconds"] for stage in row["stages"].values()) < 1.2 * row["seconds"]
+        assert row["tflops"] == pytest.approx(row["tflop"] / row["seconds"], rel=0.1)
+        assert 0 < row["share_of_matrix_rate"] < 1
+        assert row["device"].startswith("CPU")
+        assert "lora.pth" in row["weights"]
+    assert found["machine"]["versions"]["torch"] == torch.__version__
+    assert found["machine"]["cpu"]
+    names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
+    assert "aten::conv2d" in names
+
+
+def test_a_table_without_json(capsys):
+    assert main(["bench", "--size", "64", "--repeats", "1", "--dtype", "float32"]) == 0
+    said = capsys.readouterr().out
+    assert "built-in" in said
+    assert "1×1 tiles of 64×64 px" in said
+
+
+def test_work_is_counted_for_all_tiles():
+    """Twice the area is twice the arithmetic, where tiles do not overlap: 2·9·in·out per pixel and layer."""
+    engine, dtype = load_engine("built-in", options={}, device=CPU, dtype="float32")
+    layers = [m for m in engine.net.modules() if isinstance(m, torch.nn.Conv2d)]
+    per_input_px = sum(2 * layer.weight.numel() for layer in layers)
+    request = Request(target=TargetSize(scale=4), tile_px=128, overlap_px=0)
+    for width in (32, 64):
+        prepared = engine.prepare(torch.rand(1, 3, 32, width), (128, 4 * width), request)
+        (work,) = count_work(
+            engine.stages(prepared, request),
+            prepared.plane,
+            tile=tile_for(request, engine.spec.tile),
+            runtime=Runtime(dtype=dtype, batch_tiles=1),
+        )
+        assert work.tiles == width // 32
+        assert work.flops == per_input_px * 32 * width
+
+
+def test_peak_memory_sees_what_was_held():
+    memory = PeakMemory(CPU)
+    memory.start()
+    held = torch.ones(64 << 20, dtype=torch.uint8)
+    del held
+    peak = memory.above_start_bytes()
+    if peak is None:
+        pytest.skip("this system does not count a peak anew")
+    assert 60 << 20 < peak < 100 << 20
+
+
+def test_the_matrix_rate_is_a_rate():
+    assert 1e8 < matrix_flops_per_second(CPU, torch.float32) < 1e15
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1024", (1024, 1024)), ("4096x2048", (2048, 4096)), ("8×4", (4, 8))]
+)
+def test_sizes_are_read_width_first(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "12x", "-4", "99999", "4x4x4", "big"])
+def test_wrong_sizes_are_refused(text):
+    with pytest.raises(ConfigError, match="WIDTHxHEIGHT"):
+        parse_size(text)
+
+
+def test_wrong_use_is_refused(tmp_path, capsys):
+    with pytest.raises(ConfigError, match="divide by the scale"):
+        Case(engine="built-in", size_px=(30, 32), device=CPU)
+    assert main(["bench", "--against", str(tmp_path)]) == 2
+    assert "expected a checkout of XPixelGroup/HYPIR" in capsys.readouterr().err
+
+
+SPEAKS_THE_PROTOCOL = """
+import json, sys
+for line in sys.stdin:
+    height, width = map(int, line.split())
+    answer = {"seconds": float(height), "tiles": 9, "peak_mib": width, "device": "a machine"}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def test_the_original_runs_in_turns(tmp_path, capsys, monkeypatch):
+    (tmp_path / "HYPIR").mkdir()
+    runner = tmp_path / "runner.py"
+    runner.write_text(SPEAKS_THE_PROTOCOL)
+    monkeypatch.setattr(against, "RUNNER", runner)
+    words = ("--size", "64x32", "--dtype", "float32", "--repeats", 2, "--against", tmp_path)
+    ours, theirs = bench(capsys, *words)["results"]
+    assert (ours["engine"], theirs["engine"]) == ("built-in", "original")
+    assert theirs["size"] == ours["size"] == "64x32"
+    assert theirs["all_seconds"] == [32.0, 32.0]
+    assert theirs["peak_mib"] == 64
+
+
+def test_an_original_that_ends_is_explained(tmp_path, capfd, monkeypatch):
+    (tmp_path / "HYPIR").mkdir()
+    runner = tmp_path / "runner.py"
+    runner.write_text("raise SystemExit('no peft here')")
+    monkeypatch.setattr(against, "RUNNER", runner)
+    assert main(["bench", "--size", "64", "--repeats", "1", "--against", str(tmp_path)]) == 1
+    said = capfd.readouterr().err
+    assert "no peft here" in said
+    assert "its own words stand above" in said
