@@ -516,8 +516,9 @@ def test_vlm_strips_the_question_that_a_chat_model_repeats(tmp_path):
             )
         )
     with torch.no_grad():
-        model.lm_head.weight[:7] = 0.0
-        model.lm_head.weight[7:] *= 10.0  # words only
+        head = model.get_output_embeddings().weight
+        head[:7] = 0.0
+        head[7:] *= 10.0  # words only
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     options = {"model": str(tmp_path), "device": "cpu", "dtype": "float32", "max_new_tokens": 8}
