@@ -10,11 +10,12 @@ from hypir_core.errors import HypirError
 
 USAGE = """usage: python -m train PRESET.yaml key=value …
        accelerate launch -m train PRESET.yaml key=value …
+       python -m train inspect-data PRESET.yaml key=value …
 for instance: python -m train compact_pixel data.root=photos output_dir=runs/one max_steps=40000"""
 
 
 def main(arguments: list[str]) -> int:
-    """Run one training; return the exit code: 0 done or stopped, 1 failed, 2 wrong settings."""
+    """Run one training, or look at its data; return the exit code: 0 done or stopped, 1 failed, 2 wrong settings."""
     if not arguments or arguments[0] in {"-h", "--help"}:
         sys.stderr.write(f"{USAGE}\n")
         return 0 if arguments else 2
@@ -25,6 +26,10 @@ def main(arguments: list[str]) -> int:
         datefmt="%H:%M:%S",
     )
     try:
+        if arguments[0] == "inspect-data":
+            from .data.inspection import main as inspect_data
+
+            return inspect_data(arguments[1:])
         from .config import load_config
         from .recipe import train
 

@@ -9,7 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from hypir_core.weights.spec import WeightsSpec, spec_to_metadata
+from hypir_core.weights.lora_file import lora_from_tensors, write_lora
+from hypir_core.weights.lora_names import LoraForm
+from hypir_core.weights.spec import LoraSpec, WeightsSpec, spec_to_metadata
 from hypir_core.weights.tensors import write_tensors
 
 from .players import Player, trained_state
@@ -20,25 +22,42 @@ BEST = "generator_best.safetensors"
 
 
 def export_generator(
-    run_dir: Path, player: Player, spec: WeightsSpec, accelerator: Accelerator
+    run_dir: Path, player: Player, spec: WeightsSpec, accelerator: Accelerator, *, original_pth: bool = False
 ) -> tuple[Path, ...]:
     """Write the generator's weights as they are, and their moving average if there is one; return the files.
 
     Raises:
         WeightsError: a file cannot be written.
     """
-    raw = trained_state(accelerator.unwrap_model(player.module))
-    written = [write_weights(run_dir / RAW, raw, spec)]
+    states = {RAW: trained_state(accelerator.unwrap_model(player.module))}
     if player.ema:
-        written.append(write_weights(run_dir / AVERAGED, player.ema.shadow, spec))
-    return tuple(written)
+        states[AVERAGED] = player.ema.shadow
+    return tuple(
+        path
+        for name, state in states.items()
+        for path in write_weights(run_dir / name, state, spec, original_pth=original_pth)
+    )
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor], spec: WeightsSpec) -> Path:
-    """Write tensors with their spec; memory layout is made plain."""
+def write_weights(
+    path: Path, tensors: Mapping[str, Tensor], spec: WeightsSpec, *, original_pth: bool = False
+) -> tuple[Path, ...]:
+    """Write what a generator trains, with its spec; return the files.
+
+    A LoRA is written under kohya's names, which every program that loads LoRAs reads, and with
+    `original_pth` a second time beside it, in the container and under the names of the published one.
+    """
     plain = {
         name: tensor.detach().to("cpu", memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    write_tensors(path, plain, spec_to_metadata(spec))
-    return path
+    metadata = spec_to_metadata(spec)
+    if not isinstance(spec, LoraSpec):
+        write_tensors(path, plain, metadata)
+        return (path,)
+    lora = lora_from_tensors(plain, metadata, where=path)
+    write_lora(path, lora, form=LoraForm.kohya)
+    if not original_pth:
+        return (path,)
+    write_lora(path.with_suffix(".pth"), lora, form=LoraForm.original)
+    return path, path.with_suffix(".pth")

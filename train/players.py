@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from hypir_core.errors import TrainingDivergedError
+from hypir_core.errors import ConfigError, TrainingDivergedError
 
 from .config import EmaConfig, LrShape, Optimiser, OptimiserConfig
 from .ema import Ema
@@ -60,11 +60,12 @@ def build_player(
     ema: EmaConfig | None,
     accelerator: Accelerator,
     max_steps: int,
+    start: int = 0,
 ) -> Player:
-    """Make a player of what `module` has to train, on the accelerator's device."""
+    """Make a player of what `module` has to train, on the accelerator's device; it moves from step `start` on."""
     module = module.to(accelerator.device)
-    optimiser = _optimiser(module, config)
-    moves = math.ceil(max_steps / config.every)
+    optimiser = _optimiser(name, module, config)
+    moves = math.ceil(max_steps / config.every) - math.ceil(start / config.every)
     lr_schedule = LambdaLR(optimiser, lambda move: lr_factor(config, move, moves))
     average = Ema(trained_state(module), decay=ema.decay, warmup=ema.warmup) if ema else None
     prepared_module, prepared_optimiser = accelerator.prepare(module, optimiser)
@@ -142,18 +143,27 @@ def _owner(buffer: str, owning: set[str]) -> str | None:
     return next((head for head in heads if head in owning), None)
 
 
-def _optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+def _optimiser(name: str, module: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
     trained = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+    parameters = [group for group in groups if group["params"]]
+    rule: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
+    if config.kind is Optimiser.adamw8bit:
+        return _adamw_8bit(name)(parameters, **rule)
     kind = {Optimiser.adamw: torch.optim.AdamW, Optimiser.adam: torch.optim.Adam}[config.kind]
     fused = all(p.device.type in {"cpu", "cuda"} for p in trained)
-    return kind(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        fused=fused,
-    )
+    return kind(parameters, fused=fused, **rule)
+
+
+def _adamw_8bit(name: str) -> type[torch.optim.Optimizer]:
+    try:
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
+    except ImportError as err:
+        raise ConfigError(
+            f"optimiser.kind of {name}: adamw8bit needs the package bitsandbytes, which is not installed; "
+            "run: pip install bitsandbytes, or set kind to adamw"
+        ) from err
+    return AdamW8bit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -21,15 +22,17 @@ from hypir_core.weights.spec import WeightsSpec
 
 from .checkpoint import Best, load_checkpoint, newest_checkpoint, save_checkpoint
 from .config import Precision, TrainConfig
+from .data.bad_files import BadFiles
 from .data.batch import Batch
 from .data.degrading import build_mixture
-from .data.folder import open_folder
+from .data.opening import open_source
 from .data.pairs import PairSequence
 from .data.stream import PairStream, Position
 from .discriminators import Rival, build_rivals
 from .export import BEST, export_generator, write_weights
 from .generators import Generator, build_generator
 from .losses import WeightedLoss, build_losses
+from .options import check_options
 from .players import Player, build_player, move, trained_state
 from .run_folder import describe_run, resume_settings
 from .stop import StopRequest, stop_on_signals
@@ -132,11 +135,12 @@ def steps(run: Run, stop: StopRequest) -> int:
     config, done = run.config, run.start
     step_log = StepLog(Meter(run.accelerator.device))
     for step in range(run.start, config.max_steps):
-        shots = generator_step(run, step, step_log) if run.player.due(step) else imagine(run, step_log)
+        shots = generator_step(run, step, step_log) if run.player.due(step) else []
         for rival in run.rivals:
             if rival.due(step):
-                own_shots = shots if config.share_batch else imagine(run, step_log)
-                discriminator_step(run, rival, step, own_shots, step_log)
+                if not (shots and config.share_batch):
+                    shots = imagine(run, step_log)
+                discriminator_step(run, rival, step, shots, step_log)
         step_log.meter.step_done()
         done = step + 1
         if done % config.tracking.every == 0 or done == config.max_steps:
@@ -154,26 +158,23 @@ def steps(run: Run, stop: StopRequest) -> int:
 
 def build(config: TrainConfig) -> Run:
     """Make everything, and bring it to the newest checkpoint."""
+    check_options(config)
     accelerator = _accelerator(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    generator = build_generator(config)
-    folder = open_folder(
-        config.data.root,
-        key="data.root",
-        least_px=config.data.crop_px,
-        exact=config.data.crop.value == "none",
-    )
-    if config.data.crop_px % generator.scale:
+    generator = build_generator(config, accelerator.device)
+    source = open_source(config.data, scale=generator.scale)
+    if config.data.crop_px % generator.grain_px:
         raise ConfigError(
-            f"data.crop_px: {config.data.crop_px} must divide by the generator's scale {generator.scale}"
+            f"data.crop_px: {config.data.crop_px} must divide by {generator.grain_px}, which the generator "
+            f"{config.generator.name} needs"
         )
-    losses = build_losses(config.losses)
+    losses = build_losses(config.losses, accelerator.device)
     mixture = build_mixture(
         config.data.degrade, scale=generator.scale, sharpen_target=config.data.sharpen_target
     )
-    settings = resume_settings(config, data_hash=folder.hash)
+    settings = resume_settings(config, data_hash=source.hash, base_hash=generator.base_hash)
     newest = newest_checkpoint(config.output_dir)
     if newest and not config.checkpoint.resume:
         raise ConfigError(
@@ -200,7 +201,7 @@ def build(config: TrainConfig) -> Run:
     commit = "unknown"
     trackers: tuple[Tracker, ...] = ()
     if accelerator.is_main_process:
-        commit = describe_run(config, data_hash=folder.hash, processes=accelerator.num_processes)
+        commit = describe_run(config, data_hash=source.hash, processes=accelerator.num_processes)
         trackers = open_trackers(
             config.tracking,
             config.output_dir,
@@ -210,12 +211,18 @@ def build(config: TrainConfig) -> Run:
         if newest:
             log.info("going on from %s", newest)
     stream = PairStream(
-        PairSequence(folder, config.data, mixture, seed=config.seed),
+        PairSequence(source, config.data, mixture, seed=config.seed),
         config.data,
         device=accelerator.device,
         rank=accelerator.process_index,
         processes=accelerator.num_processes,
         position=resumed.position if resumed else Position(),
+        report=BadFiles(
+            config.output_dir,
+            source.skipped,
+            process=accelerator.process_index,
+            resumed=resumed is not None,
+        ).add,
     )
     return Run(
         config=config,
@@ -263,26 +270,27 @@ def generator_losses(run: Run, step: int, image_01: Tensor, batch: Batch) -> Ste
             terms[entry.name] = entry.loss(image_pm1, target_pm1)
             total = total + weight * terms[entry.name]
     for rival in run.rivals:
-        if weight := rival.weight_at(step):
-            with _frozen(rival.player.module):
-                fake, real = rival.player.module(image_pm1), rival.player.module(target_pm1)
-            terms[rival.player.name] = rival.loss.for_generator(fake, real)
-            total = total + weight * terms[rival.player.name]
+        for name, (weight, term) in rival.generator_terms(
+            step, image_pm1, target_pm1, run.accelerator
+        ).items():
+            terms[name] = term
+            total = total + weight * term
     return StepLosses(terms, total)
 
 
 def discriminator_step(run: Run, rival: Rival, step: int, shots: list[Shot], step_log: StepLog) -> None:
     """Move one discriminator once, on images that the generator has already made."""
-    name = f"{rival.player.name}_own"
     for number, shot in enumerate(shots, 1):
         with _syncing(run, rival.player.module, last=number == len(shots)):
-            fake = rival.player.module(shot.image_01 * 2 - 1)
-            real = rival.player.module(shot.batch.hq_01 * 2 - 1)
-            loss = rival.loss.for_discriminator(fake, real)
-            _check_finite(step, {name: loss})
-            run.accelerator.backward(loss / len(shots))
-        step_log.add(f"loss/{name}", loss)
-    step_log.add(f"gradient/{rival.player.name}", move(rival.player, run.accelerator, step))
+            terms, logits = rival.own_terms(step, shot.image_01.float() * 2 - 1, shot.batch.hq_01 * 2 - 1)
+            _check_finite(step, {name: term for name, (_, term) in terms.items()})
+            total = torch.stack([weight * term for weight, term in terms.values()]).sum()
+            run.accelerator.backward(total / len(shots))
+        for name, (_, term) in terms.items():
+            step_log.add(f"loss/{name}", term)
+        for name, value in logits.items():
+            step_log.add(f"logits/{name}", value)
+    step_log.add(f"gradient/{rival.player.name}_own", move(rival.player, run.accelerator, step))
 
 
 @torch.no_grad()
@@ -349,7 +357,12 @@ def validate_average(run: Run, done: int) -> bool:
             if run.player.ema
             else trained_state(run.accelerator.unwrap_model(run.player.module))
         )
-        write_weights(run.config.output_dir / BEST, weights, _spec(run, done))
+        write_weights(
+            run.config.output_dir / BEST,
+            weights,
+            _spec(run, done),
+            original_pth=run.config.export.original_pth,
+        )
     return run.config.checkpoint.keep_best
 
 
@@ -370,8 +383,16 @@ def checkpoint(run: Run, done: int) -> None:
 def finish(run: Run, done: int) -> None:
     """Export the weights."""
     if run.accelerator.is_main_process:
-        for path in export_generator(run.config.output_dir, run.player, _spec(run, done), run.accelerator):
+        for path in export_generator(
+            run.config.output_dir,
+            run.player,
+            _spec(run, done),
+            run.accelerator,
+            original_pth=run.config.export.original_pth,
+        ):
             log.info("wrote %s", path)
+        for rival in run.rivals:
+            log.info("wrote %s", rival.write(run.config.output_dir, run.accelerator))
     run.accelerator.wait_for_everyone()
 
 
@@ -379,13 +400,19 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     precision = "no" if config.precision is Precision.fp32 else config.precision.value
     if config.precision is Precision.fp16 and (config.cpu or not torch.cuda.is_available()):
         raise ConfigError("precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
+    for name, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED")):
+        if os.environ.get(variable, "false").lower() == "true":
+            raise ConfigError(
+                f"accelerate's distributed_type: {name} splits the weights of one model, this loop trains several "
+                "players whole on every device; use train/accelerate/ddp.yaml or multi_node.yaml"
+            )
     return Accelerator(mixed_precision=precision, cpu=config.cpu)
 
 
 def _pairs(config: TrainConfig, generator: Generator, accelerator: Accelerator) -> FixedPairs | None:
     if config.validation is None or not accelerator.is_main_process:
         return None
-    return fixed_pairs(config.validation, scale=generator.scale)
+    return fixed_pairs(config.validation, scale=generator.scale, grain_px=generator.grain_px)
 
 
 def _batches(run: Run, step_log: StepLog) -> Iterator[tuple[Batch, bool]]:
@@ -405,19 +432,6 @@ def _syncing(run: Run, module: nn.Module, *, last: bool) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass through `module` without collecting any for it."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    for p in trained:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in trained:
-            p.requires_grad_(True)
-
-
 def _check_finite(step: int, terms: Mapping[str, Tensor]) -> None:
     values = torch.stack([value.detach().float() for value in terms.values()]).tolist()
     for name, value in zip(terms, values, strict=True):
@@ -430,7 +444,16 @@ def _measure_loss_gradients(run: Run, step: int, losses: StepLosses, step_log: S
     every = run.config.tracking.loss_gradients_every
     if not every or step % every:
         return
-    parameters = [p for p in run.player.module.parameters() if p.requires_grad]
+    endings = run.config.tracking.loss_gradients_of
+    parameters = [
+        p
+        for name, p in run.player.module.named_parameters()
+        if p.requires_grad and (not endings or any(f".{end}." in f".{name}" for end in endings))
+    ]
+    if not parameters:
+        raise ConfigError(
+            f"tracking.loss_gradients_of: no trained module is called {' or '.join(endings)}; leave it empty"
+        )
     for name, term in losses.terms.items():
         gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
         norms = torch.stack([g.norm() for g in gradients if g is not None])
@@ -442,9 +465,7 @@ def _validate(run: Run, pairs: FixedPairs) -> Validated:
 
     @torch.no_grad()
     def restore(batch: Batch) -> Tensor:
-        device = run.accelerator.device
-        on_device = Batch(batch.hq_01.to(device), batch.lq_01.to(device))
-        return run.generator.restore(module, on_device).float().cpu()
+        return run.generator.restore(module, batch.to(run.accelerator.device)).float().cpu()
 
     with averaged_weights(module, run.player.ema):
         return validate(pairs, restore)

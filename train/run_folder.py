@@ -28,6 +28,8 @@ MAY_CHANGE = (
     "max_steps",
     "threads",
     "data.root",
+    "data.source.lq_root",
+    "data.source.path_prefix",
     "data.workers",
     "data.cache_mb",
     "validation",
@@ -72,7 +74,7 @@ def describe_run(config: TrainConfig, *, data_hash: str, processes: int) -> str:
     return commit
 
 
-def resume_settings(config: TrainConfig, *, data_hash: str) -> dict[str, Any]:
+def resume_settings(config: TrainConfig, *, data_hash: str, base_hash: str = "") -> dict[str, Any]:
     """Return the settings that must be the same when the run is resumed, as dotted keys, JSON-able."""
     flat = _flat(json.loads(json.dumps(to_plain(config))))
     kept = {
@@ -80,7 +82,8 @@ def resume_settings(config: TrainConfig, *, data_hash: str) -> dict[str, Any]:
         for key, value in flat.items()
         if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
     }
-    return kept | {"data.root (hash of names and sizes)": data_hash}
+    kept["data.root (hash of names and sizes)"] = data_hash
+    return kept | ({"base_model (hash of norms and biases)": base_hash} if base_hash else {})
 
 
 def current_commit() -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from hypir_core.errors import ConfigError, HypirError
 from train import checkpoint
 from train.checkpoint import Best, load_checkpoint, newest_checkpoint, save_checkpoint
-from train.config import CheckpointConfig, EmaConfig, LrShape, OptimiserConfig
+from train.config import CheckpointConfig, EmaConfig, LrShape, Optimiser, OptimiserConfig
 from train.data.stream import Position
 from train.players import Player, build_player, lr_factor, move, trained_state
 
@@ -134,6 +135,39 @@ def test_lr_follows_warmup_then_the_curve():
     config = OptimiserConfig(lr=1e-3, lr_end=1e-4, lr_schedule=LrShape.cosine, warmup_steps=4)
     factors = [lr_factor(config, move, 24) for move in (0, 3, 4, 14, 24, 99)]
     assert factors == pytest.approx([0.25, 1.0, 1.0, 0.55, 0.1, 0.1])
+
+
+def test_the_8_bit_optimiser_says_what_it_needs(accelerator, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(ConfigError, match=r"optimiser\.kind of generator: .* pip install bitsandbytes"):
+        eight_bit_player(accelerator)
+
+
+def test_the_8_bit_optimiser_goes_on_where_it_stopped(accelerator, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    player = eight_bit_player(accelerator)
+    step_on_ones(player, accelerator, 3)
+    torch.save(player.state_dict(accelerator), tmp_path / "state.pt")
+    again = eight_bit_player(accelerator)
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True), accelerator)
+    for each in (player, again):
+        step_on_ones(each, accelerator, 1)
+    assert torch.equal(player.module.weight, again.module.weight)
+
+
+def eight_bit_player(accelerator: Accelerator) -> Player:
+    torch.manual_seed(0)
+    config = OptimiserConfig(kind=Optimiser.adamw8bit, lr=1e-3)
+    return build_player(
+        "generator", nn.Linear(128, 128), config, ema=None, accelerator=accelerator, max_steps=9
+    )
+
+
+def step_on_ones(player: Player, accelerator: Accelerator, steps: int) -> None:
+    for step in range(steps):
+        player.module(torch.ones(2, 128)).square().sum().backward()
+        move(player, accelerator, step)
 
 
 def test_a_gradient_is_clipped_and_its_own_norm_reported(accelerator):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import torch
 from PIL import Image
 
 from hypir_core.errors import ConfigError
-from train.config import Crop, DataConfig, PoolConfig, RecipeShare
+from train.config import Crop, DataConfig, DegradeOn, PoolConfig, RecipeShare
 from train.data.batch import Batch
 from train.data.degrading import build_mixture
-from train.data.folder import open_folder
+from train.data.opening import open_source
 from train.data.pairs import PairSequence
 from train.data.stream import PairStream
 
@@ -30,14 +29,19 @@ def config(root: Path, **changes) -> DataConfig:
 
 
 def sequence(data: DataConfig, *, seed: int = 3) -> PairSequence:
-    folder = open_folder(data.root, key="data.root", least_px=data.crop_px, exact=data.crop is Crop.none)
-    return PairSequence(
-        folder, data, build_mixture(data.degrade, scale=SCALE, sharpen_target=False), seed=seed
-    )
+    mixture = build_mixture(data.degrade, scale=SCALE, sharpen_target=False)
+    return PairSequence(open_source(data, scale=SCALE), data, mixture, seed=seed)
 
 
 def stream(data: DataConfig, **options) -> PairStream:
+    options = {"report": lambda lines: None} | options
     return PairStream(sequence(data), data, device=CPU, **options)
+
+
+def halves(pairs: PairSequence, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    item, _ = pairs.pair(index)
+    assert item.lq is not None
+    return item.hq, item.lq
 
 
 def take(source: PairStream, count: int) -> list[Batch]:
@@ -54,9 +58,9 @@ def test_a_pair_depends_on_its_index_alone(photos):
     first, second = sequence(config(photos)), sequence(config(photos))
     second.pair(5)
     for index in (0, 17, 3):
-        for a, b in zip(first.pair(index), second.pair(index), strict=True):
+        for a, b in zip(halves(first, index), halves(second, index), strict=True):
             assert torch.equal(a, b)
-    assert not torch.equal(first.pair(0)[0], sequence(config(photos), seed=4).pair(0)[0])
+    assert not torch.equal(halves(first, 0)[0], halves(sequence(config(photos), seed=4), 0)[0])
 
 
 def test_shapes_range_and_that_low_is_the_shrunk_high(photos):
@@ -72,7 +76,7 @@ def test_shapes_range_and_that_low_is_the_shrunk_high(photos):
 
 def test_an_epoch_shows_every_picture_once(photos):
     pictures = sequence(config(photos))
-    seen = {tuple(pictures._picture(index).flatten()[:50].tolist()) for index in range(6, 12)}
+    seen = {tuple(pictures.picture(index)[1].hq.flatten()[:50].tolist()) for index in range(6, 12)}
     assert len(seen) == 6
 
 
@@ -109,30 +113,81 @@ def test_the_pool_uses_samples_as_often_as_it_says(photos):
     assert len(set(source.position.pool)) == 16
 
 
-def test_bad_files_are_reported_and_left_out(photos, tmp_path, caplog):
-    for path in sorted(photos.iterdir())[:2]:
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "text.png").write_text("not a picture")
-    Image.fromarray(np.zeros((10, 90, 3), np.uint8)).save(tmp_path / "small.png")
-    with caplog.at_level(logging.WARNING):
-        folder = open_folder(tmp_path, key="data.root", least_px=32)
-    assert [path.name for path in folder.files] == ["0.png", "1.png"]
-    assert "text.png: is not a picture" in caplog.text
-    assert "small.png: is 90×10 px, smaller than 32 px" in caplog.text
+def test_samples_degraded_on_the_device_are_those_of_the_workers(photos):
+    pool = PoolConfig(size=8, reuse=2)
+    there = config(photos, pool=pool, degrade_on=DegradeOn.device, sharpen_target=True)
+    here = config(photos, pool=pool, sharpen_target=True)
+    assert_same(take(stream(there), 5), take(stream(here), 5))
 
 
-def test_a_truncated_picture_is_reported_once_and_passed_over(photos, tmp_path, caplog):
+def test_a_batch_mixes_recipes_and_every_sample_has_choices_of_its_own(photos):
+    pairs = sequence(config(photos))
+    labels = [pairs.pair(index)[1] for index in range(8)]
+    assert {label.split(":")[0] for label in labels} == {"light", "bicubic"}
+    light = [label for label in labels if label.startswith("light")]
+    assert len(set(light)) == len(light)
+
+
+def test_processes_never_share_a_sample(photos):
+    halves_ = [stream(config(photos, pool=PoolConfig(size=8)), rank=rank, processes=2) for rank in range(2)]
+    for half in halves_:
+        take(half, 4)
+    first, second = (set(half.position.pool) for half in halves_)
+    assert len(first) == len(second) == 8
+    assert not first & second
+
+
+@pytest.mark.parametrize("crop", list(Crop))
+def test_crop_rules(crop, tmp_path):
+    """A picture whose red is its row and whose green is its column shows what was cut out."""
+    rows, columns = np.mgrid[0:100, 0:140].astype(np.uint8)
+    size = (slice(0, 64), slice(0, 64)) if crop is Crop.none else (slice(None), slice(None))
+    picture = np.stack([rows, columns, 0 * rows], -1)[size]
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    data = config(tmp_path, crop=crop, crop_px=64, shrink=(1.0, 1.0), rot90=False, hflip=False)
+    hq = [sequence(data).crop(index).hq.float() for index in range(30)]
+    tops, lefts = {float(image[0, 0, 0]) for image in hq}, {float(image[1, 0, 0]) for image in hq}
+    seen_rows = {float(image[0, -1, 0] - image[0, 0, 0]) for image in hq}
+    if crop is Crop.none:
+        assert (tops, lefts, seen_rows) == ({0}, {0}, {63})
+    elif crop is Crop.center:
+        assert (tops, lefts, seen_rows) == ({18}, {38}, {63})
+    elif crop is Crop.random:
+        assert len(tops) > 10
+        assert len(lefts) > 10
+        assert seen_rows == {63}
+    elif crop is Crop.fit_center:
+        assert tops <= {0, 1}
+        assert lefts <= {20, 21}
+        assert all(97 <= seen <= 99 for seen in seen_rows)
+    else:
+        assert len(seen_rows) > 5
+        assert all(100 * 0.7 - 3 <= seen <= 99 for seen in seen_rows)
+        assert len(lefts) > 10
+
+
+def test_a_truncated_picture_leaves_its_turn_and_is_reported_once(photos, tmp_path):
     good, bad = sorted(photos.iterdir())[:2]
     (tmp_path / "a.png").write_bytes(good.read_bytes())
     (tmp_path / "b.png").write_bytes(bad.read_bytes()[:2000])
+    reported = {}
+    for workers in (0, 1):
+        lines: list[str] = []
+        take(stream(config(tmp_path, workers=workers), report=lines.extend), 4)
+        reported[workers] = lines
+        assert len(lines) == 1
+        assert lines[0].startswith("b.png: cannot be decoded")
+    assert reported[0] == reported[1]
     pictures = sequence(config(tmp_path))
-    with caplog.at_level(logging.WARNING):
-        assert all(pictures._picture(index).shape == (3, 64, 80) for index in range(4))
-    assert caplog.text.count("b.png: cannot be decoded") == 1
+    assert {pictures.picture(index)[0] for index in range(8)} == {0}
 
 
-@pytest.mark.parametrize("content", ["missing", "empty", "wrong size"])
-def test_a_folder_without_usable_pictures_names_the_key(photos, tmp_path, content):
-    root = {"missing": tmp_path / "nowhere", "empty": tmp_path, "wrong size": photos}[content]
-    with pytest.raises(ConfigError, match=r"^data\.root: "):
-        open_folder(root, key="data.root", least_px=32, exact=True)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nothing_but_truncated_pictures_is_one_clear_error(photos, tmp_path, workers):
+    for path in photos.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes()[:2000])
+    lines: list[str] = []
+    with pytest.raises(ConfigError, match=r"^data\.root: 6 of 6 pictures .* cannot be used") as caught:
+        next(stream(config(tmp_path, workers=workers), report=lines.extend))
+    assert len(lines) == 6
+    assert "Traceback" not in str(caught.value)

@@ -87,6 +87,27 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(recipe, "generator_step", step_then_signal)
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_job_stops_it_with_a_checkpoint(photos, tmp_path, sent):
+    """A terminal and a cluster's scheduler send it to the workers that read pictures as well."""
+    words = ["tiny_cpu_pixel", f"data.root={photos}", f"output_dir={tmp_path / 'run'}", "max_steps=100000"]
+    command = [sys.executable, "-m", "train", *words, "data.workers=1", "tracking.every=1"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as job:
+        assert job.stderr is not None
+        said = []
+        for line in job.stderr:
+            said.append(line)
+            if "step 3/" in line:
+                os.killpg(job.pid, sent)
+                break
+        said += job.stderr.readlines()
+        assert job.wait(60) == 0, "".join(said)
+    assert "stopped at step" in "".join(said)
+    assert newest_checkpoint(tmp_path / "run") is not None
+
+
 def test_export_restores_as_the_trainers_own_average(photos, tmp_path):
     config = tiny(photos, tmp_path / "run", 6, "export.name=mine", "export.licence=CC0")
     train(config)

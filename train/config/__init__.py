@@ -1,34 +1,46 @@
 """Everything a training run is told, as frozen dataclasses. Defaults live here and nowhere else."""
 
-from .data import Crop, DataConfig, PoolConfig, RecipeShare
+from .data import Crop, DataConfig, DegradeOn, PoolConfig, RecipeShare
 from .keeping import CheckpointConfig, ExportConfig, TrackingConfig, ValidationConfig
 from .players import (
     DiscriminatorConfig,
     EmaConfig,
+    FeatureMatchingConfig,
     GeneratorConfig,
     LossConfig,
+    LpipsConfig,
+    LpipsNet,
     LrShape,
     Optimiser,
     OptimiserConfig,
+    R1Config,
 )
 from .run import PRESETS, Precision, TrainConfig, load_config
+from .source import SourceConfig, SourceKind
 
 __all__ = [
     "PRESETS",
     "CheckpointConfig",
     "Crop",
     "DataConfig",
+    "DegradeOn",
     "DiscriminatorConfig",
     "EmaConfig",
     "ExportConfig",
+    "FeatureMatchingConfig",
     "GeneratorConfig",
     "LossConfig",
+    "LpipsConfig",
+    "LpipsNet",
     "LrShape",
     "Optimiser",
     "OptimiserConfig",
     "PoolConfig",
     "Precision",
+    "R1Config",
     "RecipeShare",
+    "SourceConfig",
+    "SourceKind",
     "TrackingConfig",
     "TrainConfig",
     "ValidationConfig",

@@ -9,6 +9,7 @@ from pathlib import Path
 from hypir_core.config import strict
 
 from .checks import at_least, raise_all
+from .source import SourceConfig
 
 
 class Crop(str, Enum):
@@ -17,7 +18,22 @@ class Crop(str, Enum):
     none = "none"
     """the picture must already be crop_px × crop_px"""
     center = "center"  # pyright: ignore[reportAssignmentType]  # hides str.center, which nobody calls
+    """the middle, pixel for pixel"""
     random = "random"
+    """anywhere, pixel for pixel; `shrink` may take a larger window"""
+    fit_center = "fit_center"
+    """the middle of the picture, shrunk until its short side is crop_px"""
+    fit_random = "fit_random"
+    """anywhere in the picture, shrunk until its short side is from crop_px to crop_px/0.7"""
+
+
+class DegradeOn(str, Enum):
+    """Where low-quality pictures are made."""
+
+    worker = "worker"
+    """in the background processes, on the CPU"""
+    device = "device"
+    """on the training device, between the steps"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +67,10 @@ class DataConfig:
     __pydantic_config__ = strict
 
     root: Path
-    """Folder of pictures, searched with its sub-folders."""
+    """Folder of pictures (searched with its sub-folders), list of them, or shards; see `SourceConfig`."""
+    source: SourceConfig = field(default_factory=SourceConfig)
+    prompt_dropout: float = 0.0
+    """How often a prompt is replaced by the empty one."""
     batch_size: int = 16
     """Samples per process and forward pass."""
     crop: Crop = Crop.random
@@ -67,6 +86,8 @@ class DataConfig:
     degrade: tuple[RecipeShare, ...] = (RecipeShare(recipe="realesrgan"),)
     sharpen_target: bool = False
     """Sharpen the target as the recipe says: crisper results, less faithful."""
+    degrade_on: DegradeOn = DegradeOn.worker
+    """Each sample is degraded with choices of its own in either place."""
     pool: PoolConfig = field(default_factory=PoolConfig)
     workers: int = 1
     """Background processes that read and degrade; 0 does it between the steps."""
@@ -75,10 +96,22 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         low, high = self.shrink
+        self.source.check_for(self.root)
         raise_all(
             [
+                *self._pair_problems(),
                 *at_least(self, 1, "batch_size", "crop_px"),
                 *at_least(self, 0, "workers", "cache_mb"),
+                *(
+                    [f"prompt_dropout must lie in [0, 1], got {self.prompt_dropout}"]
+                    if not 0 <= self.prompt_dropout <= 1
+                    else []
+                ),
+                *(
+                    [f"shrink must be [1, 1] with crop={self.crop.value}, which shrinks by itself"]
+                    if self.crop in {Crop.fit_center, Crop.fit_random} and self.shrink != (1, 1)
+                    else []
+                ),
                 *(
                     [f"shrink must be 0 < low ≤ high ≤ 1, got {self.shrink}"]
                     if not 0 < low <= high <= 1
@@ -94,6 +127,19 @@ class DataConfig:
                 *self._reuse_problem(),
             ]
         )
+
+    def _pair_problems(self) -> list[str]:
+        """Given pairs are cut out as they are: resizing or sharpening would change what is to be learnt."""
+        if not self.source.paired:
+            return []
+        problems = []
+        if self.shrink != (1, 1):
+            problems.append(f"shrink must be [1, 1] for given pairs, got {list(self.shrink)}")
+        if self.crop in {Crop.fit_center, Crop.fit_random}:
+            problems.append(f"crop must be none, center or random for given pairs, got {self.crop.value}")
+        if self.sharpen_target:
+            problems.append("sharpen_target must be false for given pairs")
+        return problems
 
     def _weights_ok(self) -> bool:
         return (

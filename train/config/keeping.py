@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypir_core.config import strict
 
 from .checks import at_least, raise_all
+from .players import LpipsConfig
+from .source import SourceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,24 +19,34 @@ class ValidationConfig:
     __pydantic_config__ = strict
 
     root: Path
+    """Folder of pictures, list of them, or shards, as `DataConfig.root`."""
+    source: SourceConfig = field(default_factory=SourceConfig)
+    """How `root` is read; with given pairs the recipes are not used."""
     every: int = 1000
     count: int = 16
-    """Pictures used, the first ones by name."""
+    """Pictures used, the first ones by name, or as listed."""
     recipes: tuple[str, ...] = ("realesrgan", "bicubic")
     seed: int = 0
     images: int = 4
     """How many of them are shown as pictures."""
     best: str = "psnr_y"
-    """Mean over the recipes of this metric decides which checkpoint is the best: psnr_y or ssim."""
+    """Mean over the recipes of this metric decides which checkpoint is the best: psnr_y, ssim or lpips."""
+    lpips: LpipsConfig | None = None
+    """Also measure this LPIPS, which is less the better; {net: alex} is what papers report."""
 
     def __post_init__(self) -> None:
+        self.source.check_for(self.root)
+        metrics = ("psnr_y", "ssim", *(("lpips",) if self.lpips else ()))
         raise_all(
             [
                 *at_least(self, 1, "every", "count"),
                 *at_least(self, 0, "images"),
                 *(
-                    [f"best must be psnr_y or ssim, got {self.best!r}"]
-                    if self.best not in {"psnr_y", "ssim"}
+                    [
+                        f"best must be one of {', '.join(metrics)}, got {self.best!r}"
+                        + ("; set lpips as well" if self.best == "lpips" else "")
+                    ]
+                    if self.best not in metrics
                     else []
                 ),
                 *(["recipes must name at least one recipe"] if not self.recipes else []),
@@ -71,6 +83,8 @@ class TrackingConfig:
     """Steps between two grids of training pairs; 0 writes none."""
     loss_gradients_every: int = 0
     """Steps between two measurements of each loss's own gradient (one more backward pass each); 0 = never."""
+    loss_gradients_of: tuple[str, ...] = ()
+    """Modules whose gradient is measured for that, by the last parts of their names; empty = all of them."""
     tensorboard: bool = True
     csv: bool = False
     wandb: str = ""
@@ -91,3 +105,5 @@ class ExportConfig:
     trained_on: str = "unstated"
     """The data, as a person would cite it."""
     licence: str = "unstated"
+    original_pth: bool = False
+    """Also write LoRAs in the layout of the published file (``.pth``, PEFT's names, no spec)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from hypir_core.config import strict
@@ -18,6 +19,8 @@ class Optimiser(str, Enum):
 
     adamw = "adamw"
     adam = "adam"
+    adamw8bit = "adamw8bit"
+    """AdamW whose state takes a quarter of the memory, by bitsandbytes, which must be installed"""
 
 
 class LrShape(str, Enum):
@@ -90,6 +93,33 @@ class GeneratorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureMatchingConfig:
+    """Pull what the discriminator's layers see of the image towards what they see of the target."""
+
+    __pydantic_config__ = strict
+
+    weight: float = 1.0
+    """Weight of the term in the generator's loss."""
+    ramp: Ramp = field(default_factory=Ramp)
+
+
+@dataclass(frozen=True, kw_only=True)
+class R1Config:
+    """Penalty on the discriminator's gradient at real images; see `train.discriminators.r1`."""
+
+    __pydantic_config__ = strict
+
+    gamma: float = 10.0
+    """Strength; more keeps the discriminator flatter around real images."""
+    every: int = 16
+    """The penalty is computed at every n-th move of the discriminator, and counts n times there."""
+    ramp: Ramp = field(default_factory=Ramp)
+
+    def __post_init__(self) -> None:
+        raise_all([*at_least(self, 0, "gamma"), *at_least(self, 1, "every")])
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
     """One discriminator that the generator plays against."""
 
@@ -98,13 +128,40 @@ class DiscriminatorConfig:
     name: str
     """A name in `train.discriminators.DISCRIMINATORS`."""
     options: dict[str, Any] = field(default_factory=dict)
+    """Sizes of the architecture, for instance features."""
+    weights: Path | None = None
+    """What it starts from: a file that another run wrote, or the published heads for clip_convnext."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: str = "hinge"
     """A name in `train.discriminators.ADVERSARIAL`."""
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    """Fields of that loss, for instance real_label for bce."""
     weight: float = 0.5
     """Weight of the adversarial term in the generator's loss."""
     ramp: Ramp = field(default_factory=Ramp)
     """When that term comes in; the discriminator itself starts to learn at `ramp.start`."""
+    feature_matching: FeatureMatchingConfig | None = None
+    r1: R1Config | None = None
+
+
+class LpipsNet(str, Enum):
+    """Whose features LPIPS compares."""
+
+    alex = "alex"
+    vgg = "vgg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LpipsConfig:
+    """Which LPIPS, as a loss and in validation."""
+
+    __pydantic_config__ = strict
+
+    net: LpipsNet = LpipsNet.vgg
+    backbone: Path | None = None
+    """torchvision's weight file of that network; without it torchvision's own copy is used, or downloaded."""
+    pretrained: bool = True
+    """False: a random backbone, for tests without the file. Its distances are not LPIPS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,5 +172,5 @@ class LossConfig:
 
     weight: float = 1.0
     ramp: Ramp = field(default_factory=Ramp)
-    options: dict[str, float] = field(default_factory=dict)
-    """Keyword options of the loss, for instance eps for charbonnier."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the loss, for instance eps for charbonnier, or those of `LpipsConfig` for lpips."""

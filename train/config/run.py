@@ -31,7 +31,8 @@ class TrainConfig:
     __pydantic_config__ = strict
 
     base_model: str | None = None
-    """What training starts from: a weight file of the same generator, or None for random weights."""
+    """What training starts from: a weight file of the same generator, or None for random weights. For sd2_lora the
+    frozen base model in any packaging, or None for the one that is found on this machine."""
     output_dir: Path
     max_steps: int
     """Steps of the loop; one step moves every player that is due."""

@@ -1,85 +1,88 @@
-"""A folder of pictures as a source of high-quality images."""
+"""A folder of pictures, or two folders of pairs."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from hypir_core.errors import ConfigError, ImageFileError
 
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+from .files import PictureFiles, Row, check_files
+from .pictures import ENDINGS, Fit
+from .usable import sibling
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The usable pictures of a folder, sorted by name."""
-
-    root: Path
-    files: tuple[Path, ...]
-    skipped: tuple[str, ...]
-    """One line for every picture that is left out: which, and why."""
-    hash: str
-    """SHA-256 over the relative names and byte sizes of `files`."""
+PROMPT_ENDING = ".txt"
 
 
-def open_folder(root: Path, *, key: str, least_px: int, exact: bool = False) -> Folder:
-    """List the pictures under `root` whose header can be read and whose sides are at least `least_px`.
+def open_folder(
+    root: Path, *, key: str, fit: Fit, lq_root: Path | None = None, check: bool = True
+) -> PictureFiles:
+    """List the pictures under `root`, sorted by name; `key` names the setting in messages.
 
-    With `exact` both sides must be `least_px`. Others are reported and left out. `key` names the setting.
+    A text file of the same name (``cat.txt`` beside ``cat.jpg``) is a picture's prompt. With `lq_root` every
+    picture needs a partner there, of the same relative name; its ending may differ.
 
     Raises:
         ConfigError: there is no such folder, or no usable picture in it.
     """
-    if not root.is_dir():
-        raise ConfigError(f"{key}: {root} is not a folder; set {key}=FOLDER to one with pictures")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-    problems = {path: _problem(path, least_px, exact=exact) for path in found}
-    files = tuple(path for path in found if not problems[path])
-    skipped = tuple(f"{path.relative_to(root)}: {reason}" for path, reason in problems.items() if reason)
-    for line in skipped:
-        log.warning("%s: skipped %s", key, line)
-    if not files:
-        why = f"; the first of {len(skipped)} that were skipped: {skipped[0]}" if skipped else ""
-        raise ConfigError(f"{key}: {root} holds no usable picture ({', '.join(sorted(ENDINGS))}){why}")
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n".encode())
-    return Folder(root, files, skipped, digest.hexdigest())
+    listing = _listing(root, key)
+    texts = {path for path in listing if path.suffix.lower() == PROMPT_ENDING}
+    lq_key = sibling(key, "lq_root")
+    partners = _by_stem(lq_root, lq_key) if lq_root else None
+    rows = []
+    for path in sorted(path for path in listing if path.suffix.lower() in ENDINGS):
+        name = path.relative_to(root)
+        try:
+            text = path.with_suffix(PROMPT_ENDING)
+            prompt = read_prompt(text) if text in texts else ""
+            partner = _partner(name, partners, lq_key) if partners is not None else None
+            rows.append(Row(name.as_posix(), path, partner, prompt))
+        except ImageFileError as err:
+            rows.append(Row(name.as_posix(), path, problem=str(err)))
+    return check_files(
+        rows,
+        where=str(root),
+        key=key,
+        fit=fit,
+        paired=lq_root is not None,
+        check=check,
+        kind=f"holds no usable picture ({', '.join(sorted(ENDINGS))})",
+    )
 
 
-def read_rgb(path: Path) -> Tensor:
-    """Decode a picture to uint8 [3 h w], upright by its EXIF orientation.
+def read_prompt(path: Path) -> str:
+    """Read the prompt of a picture.
 
     Raises:
-        ImageFileError: it cannot be decoded.
+        ImageFileError: it is not UTF-8 text; says so without the picture's name.
     """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as err:
-        raise ImageFileError(f"{path}: cannot be decoded ({err})") from err
-    return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as err:
+        raise ImageFileError(f"its prompt {path.name} is not readable UTF-8 text ({err})") from err
 
 
-def _problem(path: Path, least_px: int, *, exact: bool) -> str:
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except UnidentifiedImageError:
-        return "is not a picture"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as err:
-        return f"cannot be read ({err})"
-    if exact and (width, height) != (least_px, least_px):
-        return f"is {width}×{height} px, but data.crop=none needs exactly {least_px}×{least_px}"
-    if min(width, height) < least_px:
-        return f"is {width}×{height} px, smaller than {least_px} px"
-    return ""
+def _listing(root: Path, key: str) -> list[Path]:
+    if not root.is_dir():
+        raise ConfigError(f"{key}: {root} is not a folder; set {key}=FOLDER to one with pictures")
+    return [path for path in root.rglob("*") if path.is_file()]
+
+
+def _by_stem(lq_root: Path, key: str) -> dict[str, list[Path]]:
+    """Group the pictures of the other folder by relative name without ending."""
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(_listing(lq_root, key)):
+        if path.suffix.lower() in ENDINGS:
+            groups.setdefault(path.relative_to(lq_root).with_suffix("").as_posix(), []).append(path)
+    return groups
+
+
+def _partner(name: Path, groups: Mapping[str, list[Path]], key: str) -> Path:
+    candidates = groups.get(name.with_suffix("").as_posix(), [])
+    same_ending = [path for path in candidates if path.suffix == name.suffix]
+    chosen = same_ending or candidates
+    if not chosen:
+        raise ImageFileError(f"has no partner of this name in {key}")
+    if len(chosen) > 1:
+        raise ImageFileError(f"has several partners: {', '.join(path.name for path in chosen)}")
+    return chosen[0]

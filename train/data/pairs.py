@@ -2,92 +2,150 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hypir_core.errors import ConfigError, ImageFileError
-from hypir_core.image.resize import resize
+from hypir_core.errors import ConfigError, HypirError, ImageFileError
 
-from ..config import Crop, DataConfig
+from ..config import DataConfig, DegradeOn
 from .batch import Samples
-from .degrading import Mixture
-from .folder import Folder, read_rgb
-from .seeds import below, generator_for, uniform
+from .cropping import cut
+from .degrading import Made, Mixture
+from .seeds import generator_for, uniform
+from .source import Item, Source
 
 MOST_UNREADABLE = 20
-"""Undecodable pictures in a row after which something is wrong with the whole folder."""
-
-log = logging.getLogger(__name__)
+"""Unusable pictures in a row after which something is wrong with the whole source."""
 
 
-class PairSequence(Dataset[Samples]):
-    """Maps a list of indexes to `Samples`. Every epoch of len(folder) indexes shows every picture once."""
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """What a background process sends: samples, whose low-quality half may still be to be made."""
 
-    def __init__(self, folder: Folder, config: DataConfig, mixture: Mixture, *, seed: int):
-        self.folder, self.config, self.mixture, self.seed = folder, config, mixture, seed
-        self._cache: dict[Path, Tensor] = {}
+    indexes: Tensor
+    """int64 [n]"""
+    hq: Tensor
+    """uint8 [n 3 h w]"""
+    lq: Tensor | None
+    """uint8 [n 3 h/scale w/scale]"""
+    prompts: tuple[str, ...]
+    unusable: tuple[str, ...]
+    """Pictures that could not be used since the last time: which, and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Failed:
+    """What a background process sends instead, so that the error arrives as it is."""
+
+    error: HypirError
+    unusable: tuple[str, ...]
+
+
+class PairSequence(Dataset["Crops | Failed"]):
+    """Maps a list of indexes to `Crops`. Every epoch of len(source) indexes shows every picture once.
+
+    A picture that cannot be used leaves its turn to the next one of that epoch, and is reported.
+    """
+
+    def __init__(self, source: Source, config: DataConfig, mixture: Mixture, *, seed: int):
+        self.source, self.config, self.mixture, self.seed = source, config, mixture, seed
+        self._whole = config.degrade_on is DegradeOn.worker
+        self._cache: dict[int, Item] = {}
         self._cache_left = config.cache_mb * 2**20
-        self._unreadable: set[Path] = set()
+        self._unusable: dict[int, str] = {}
+        self._to_report: list[str] = []
 
-    def __getitem__(self, indexes: Sequence[int]) -> Samples:  # pyright: ignore[reportIncompatibleMethodOverride]  # DataLoader with batch_size=None passes the sampler's item
-        pairs = [self.pair(index) for index in indexes]
-        return Samples(
+    def __getitem__(self, indexes: Sequence[int]) -> Crops | Failed:  # pyright: ignore[reportIncompatibleMethodOverride]  # DataLoader with batch_size=None passes the sampler's item
+        try:
+            made = [self.pair(index)[0] if self._whole else self.crop(index) for index in indexes]
+        except HypirError as err:
+            return Failed(err, self._report())
+        lq = [item.lq for item in made if item.lq is not None]
+        return Crops(
             torch.tensor(list(indexes)),
-            torch.stack([hq for hq, _ in pairs]),
-            torch.stack([lq for _, lq in pairs]),
+            torch.stack([item.hq for item in made]),
+            torch.stack(lq) if lq else None,
+            tuple(item.prompt for item in made),
+            self._report(),
         )
 
-    def pair(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return sample `index` as (high quality [3 h w], low quality [3 h/scale w/scale]), uint8."""
+    def pair(self, index: int) -> tuple[Item, str]:
+        """Return sample `index`, uint8 with both halves, and what was done to its low-quality half.
+
+        Raises:
+            ConfigError: too many pictures in a row cannot be used.
+        """
+        item = self.crop(index)
+        if item.lq is not None:
+            return item, "given"
+        made = self.degrade(item.hq, index)
+        return Item(made.hq, made.lq, item.prompt), made.label
+
+    def crop(self, index: int) -> Item:
+        """Return the crop of sample `index` before anything is done to its quality, with its prompt."""
+        _, item = self.picture(index)
+        dropped = uniform(generator_for(self.seed, "prompt", index)) < self.config.prompt_dropout
         generator = generator_for(self.seed, "crop", index)
-        hq_01 = _flip(self._crop(self._picture(index), generator), self.config, generator)
-        target_01, lq_01 = self.mixture.make(hq_01[None], generator_for(self.seed, "degrade", index))
-        return _to_uint8(target_01[0]), _to_uint8(lq_01[0])
+        cropped = cut(item, self.config, scale=self.mixture.scale, generator=generator)
+        return Item(cropped.hq, cropped.lq, "" if dropped else item.prompt)
 
-    def _picture(self, index: int) -> Tensor:
-        """Return the picture of this index; one that cannot be decoded is reported, and the next is taken."""
-        files = self.folder.files
-        epoch, place = divmod(index, len(files))
-        order = _epoch_order(len(files), self.seed, epoch)
-        for shift in range(min(len(files), MOST_UNREADABLE)):
-            path = files[int(order[(place + shift) % len(files)])]
-            if path in self._cache:
-                return self._cache[path]
-            try:
-                picture = read_rgb(path)
-            except ImageFileError as err:
-                if path not in self._unreadable:
-                    self._unreadable.add(path)
-                    log.warning("data.root: skipped %s; the next picture takes its turn", err)
-                continue
-            if picture.nbytes <= self._cache_left:
-                self._cache[path] = picture
-                self._cache_left -= picture.nbytes
-            return picture
+    def degrade(self, hq: Tensor, index: int) -> Made:
+        """Make the low-quality half of sample `index` from its crop, uint8 [3 h w], where that is."""
+        return self.mixture.make(hq, generator_for(self.seed, "degrade", index))
+
+    def complete(self, crops: Crops, device: torch.device) -> Samples:
+        """Return whole samples; a missing low-quality half is made on `device`, one sample at a time."""
+        if crops.lq is not None:
+            return Samples(crops.indexes, crops.hq, crops.lq, crops.prompts)
+        pictures = crops.hq.to(device, non_blocking=True)
+        made = [self.degrade(hq, index) for hq, index in zip(pictures, crops.indexes.tolist(), strict=True)]
+        hq, lq = torch.stack([each.hq for each in made]), torch.stack([each.lq for each in made])
+        return Samples(crops.indexes, hq, lq, crops.prompts)
+
+    def picture(self, index: int) -> tuple[int, Item]:
+        """Return the number in the source, and the picture, that sample `index` is cut from.
+
+        Raises:
+            ConfigError: too many pictures in a row cannot be used.
+        """
+        count = len(self.source)
+        epoch, place = divmod(index, count)
+        order = _epoch_order(count, self.seed, epoch)
+        for shift in range(min(count, MOST_UNREADABLE)):
+            number = int(order[(place + shift) % count])
+            if (item := self._read(number)) is not None:
+                return number, item
         raise ConfigError(
-            f"data.root: {MOST_UNREADABLE} pictures in a row cannot be decoded; check {self.folder.root}"
+            f"data.root: {min(count, MOST_UNREADABLE)} of {count} pictures of {self.source.where}, one after "
+            f"the other, cannot be used; the first: {self._unusable[int(order[place])]}"
         )
 
-    def _crop(self, picture: Tensor, generator: torch.Generator) -> Tensor:
-        side = self.config.crop_px
-        if self.config.crop is Crop.none:
-            return picture.float() / 255
-        low, high = self.config.shrink
-        factor = uniform(generator, low, high) if uniform(generator) < self.config.shrink_prob else 1.0
-        window = min(round(side / factor), *picture.shape[-2:])
-        free_h, free_w = picture.shape[-2] - window, picture.shape[-1] - window
-        if self.config.crop is Crop.center:
-            top, left = free_h // 2, free_w // 2
-        else:
-            top, left = below(generator, free_h + 1), below(generator, free_w + 1)
-        cut_01 = picture[None, :, top : top + window, left : left + window].float() / 255
-        return resize(cut_01, (side, side))[0].mul(255).round().clamp(0, 255).div(255)
+    def _read(self, number: int) -> Item | None:
+        if number in self._cache:
+            return self._cache[number]
+        if number in self._unusable:
+            return None
+        try:
+            item = self.source.item(number)
+        except ImageFileError as err:
+            self._unusable[number] = str(err)
+            self._to_report.append(str(err))
+            return None
+        size_bytes = item.hq.nbytes + (item.lq.nbytes if item.lq is not None else 0)
+        if size_bytes <= self._cache_left:
+            self._cache[number] = item
+            self._cache_left -= size_bytes
+        return item
+
+    def _report(self) -> tuple[str, ...]:
+        """Return what became unusable since the last call."""
+        report, self._to_report = tuple(self._to_report), []
+        return report
 
 
 class IndexBlocks:
@@ -115,21 +173,6 @@ class IndexBlocks:
     def _share(self, n: int) -> int:
         blocks, place = divmod(n, self.batch)
         return (blocks * self.processes + self.rank) * self.batch + place
-
-
-def _flip(image: Tensor, config: DataConfig, generator: torch.Generator) -> Tensor:
-    if config.hflip and uniform(generator) < 0.5:
-        image = image.flip(-1)
-    if config.rot90:
-        if uniform(generator) < 0.5:
-            image = image.flip(-2)
-        if uniform(generator) < 0.5:
-            image = image.transpose(-1, -2)
-    return image.contiguous()
-
-
-def _to_uint8(image_01: Tensor) -> Tensor:
-    return image_01.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 @lru_cache(maxsize=4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..config import DataConfig
-from .batch import Batch, Samples
-from .pairs import IndexBlocks, PairSequence
+from .batch import Batch, Samples, joined
+from .pairs import Crops, Failed, IndexBlocks, PairSequence
 from .seeds import generator_for
 
 
@@ -33,6 +33,8 @@ class PairStream:
     With a pool of P samples and reuse r, the first batches pass through and fill the pool. Then a batch is
     the first b places of a new random order of the pool, and the first b/r of those are replaced by fresh
     ones, so that a sample is used r times on average. Only indexes move; nothing is shuffled in memory.
+
+    `report` is given every picture that turns out to be unusable: one line each, which and why.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class PairStream:
         rank: int = 0,
         processes: int = 1,
         position: Position | None = None,
+        report: Callable[[Sequence[str]], None],
     ):
+        self._sequence, self._report = sequence, report
         self._config, self._device, self._rank, self._seed = config, device, rank, sequence.seed
         self._fresh_per_batch = config.batch_size // config.pool.reuse
         self._capacity = -(-config.pool.size // config.batch_size) * config.batch_size
@@ -66,7 +70,7 @@ class PairStream:
             pin_memory=device.type == "cuda",
             worker_init_fn=_leave_signals_to_the_main_process,
         )
-        self._samples: Iterator[Samples] = iter(loader)
+        self._crops: Iterator[Crops | Failed] = iter(loader)
         self._pool = self._take(len(self.position.pool)) if self.position.pool else None
 
     def __next__(self) -> Batch:
@@ -77,7 +81,7 @@ class PairStream:
             self._advance(fresh=b)
         elif self._pool is None or len(self._pool.indexes) < self._capacity:
             samples = self._take(b)
-            self._pool = _joined([self._pool, samples]) if self._pool else samples
+            self._pool = joined([self._pool, samples]) if self._pool else samples
             self._advance(fresh=b)
         else:
             samples = self._draw_from(self._pool)
@@ -86,16 +90,22 @@ class PairStream:
     def _draw_from(self, pool: Samples) -> Samples:
         generator = generator_for(self._seed, "pool", self._rank, self.position.batches)
         places = torch.randperm(self._capacity, generator=generator)[: self._config.batch_size]
-        drawn = Samples(pool.indexes[places], pool.hq[places], pool.lq[places])
+        drawn = pool.take(places)
         fresh = self._take(self._fresh_per_batch)
-        leaving = places[: self._fresh_per_batch]
-        pool.indexes[leaving], pool.hq[leaving], pool.lq[leaving] = fresh.indexes, fresh.hq, fresh.lq
+        self._pool = pool.replaced(places[: self._fresh_per_batch], fresh)
         self._advance(fresh=self._fresh_per_batch)
         return drawn
 
     def _take(self, count: int) -> Samples:
-        blocks = [next(self._samples) for _ in range(count // self._fresh_per_batch)]
-        return _joined(blocks)
+        return joined([self._next_samples() for _ in range(count // self._fresh_per_batch)])
+
+    def _next_samples(self) -> Samples:
+        crops = next(self._crops)
+        if crops.unusable:
+            self._report(crops.unusable)
+        if isinstance(crops, Failed):
+            raise crops.error
+        return self._sequence.complete(crops, self._device)
 
     def _advance(self, *, fresh: int) -> None:
         self.position = Position(
@@ -106,10 +116,9 @@ class PairStream:
 
 
 def _leave_signals_to_the_main_process(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the main one asks the workers to end."""
+    """Let the main process end the workers: Ctrl-C and a scheduler's SIGTERM reach every process of a job.
+
+    A second SIGTERM does end a worker; that is how torch gets rid of one that is stuck.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _joined(parts: list[Samples]) -> Samples:
-    return Samples(*(torch.cat([getattr(part, name) for part in parts]) for name in ("indexes", "hq", "lq")))
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

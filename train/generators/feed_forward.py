@@ -1,57 +1,28 @@
-"""What can be trained to restore, in one list."""
+"""Generators that go from pixels to pixels in one pass, trained as a whole."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hypir_core.errors import ConfigError, SpecMismatchError, nearest_hint
 from hypir_core.models.generators import GENERATORS as ARCHITECTURES
-from hypir_core.registry import Registry
-from hypir_core.weights.spec import GeneratorSpec, WeightsSpec
+from hypir_core.weights.spec import GeneratorSpec
 from hypir_core.weights.tensors import check_finite, read_tensors
 
-from .config import ExportConfig, GeneratorConfig, TrainConfig
-from .data.batch import Batch
+from ..config import ExportConfig, TrainConfig
+from .base import Generator
 
 
-@dataclass(frozen=True, eq=False)
-class Generator:
-    """A trainable restorer, before accelerate prepares its module."""
-
-    module: nn.Module
-    scale: int
-    """High-quality pixels per low-quality pixel."""
-    restore: Callable[[nn.Module, Batch], Tensor]
-    """(prepared module, batch) → images [b 3 h·scale w·scale], [0,1] but not clamped."""
-    spec: Callable[[ExportConfig, str], WeightsSpec]
-    """(what the config says of the export, the trainer and its commit) → the spec for the file."""
-
-
-GeneratorBuilder = Callable[[TrainConfig], Generator]
-
-GENERATORS: Registry[GeneratorBuilder] = Registry("generator")
-
-
-def build_generator(config: TrainConfig) -> Generator:
-    """Make the generator that `config` names, with the weights of `base_model` when it is given.
-
-    Raises:
-        UnknownNameError: no such generator.
-        ConfigError: an option that the architecture does not take.
-        WeightsError: `base_model` cannot be read or does not fit.
-    """
-    return GENERATORS.get(config.generator.name)(config)
-
-
-def _feed_forward(architecture: str, config: TrainConfig) -> Generator:
-    sizes = _sizes(architecture, config.generator)
+def feed_forward(architecture: str, config: TrainConfig, device: torch.device) -> Generator:
+    """Make a generator of `hypir_core.models.generators`; nothing of it is frozen, so `device` is not used."""
+    del device
+    sizes = sizes_of(architecture, config.generator.options)
     module = ARCHITECTURES.get(architecture)(**sizes)
     if config.base_model is not None:
         _start_from(module, Path(config.base_model))
@@ -66,29 +37,35 @@ def _feed_forward(architecture: str, config: TrainConfig) -> Generator:
             licence=export.licence,
         )
 
-    return Generator(module, sizes["scale"], lambda prepared, batch: prepared(batch.lq_01), spec)
+    return Generator(
+        module=module,
+        scale=sizes["scale"],
+        restore=lambda prepared, batch: prepared(batch.lq_01),
+        spec=spec,
+        grain_px=sizes["scale"],
+    )
 
 
-for _name in ("compact", "rrdb"):
-    GENERATORS.add(_name, partial(_feed_forward, _name), summary=ARCHITECTURES.entry(_name).summary)
+def sizes_of(architecture: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every size of the architecture: those in ``generator.options`` over its defaults.
 
-
-def _sizes(architecture: str, config: GeneratorConfig) -> dict[str, Any]:
-    """Return every size of the architecture: the given ones over its defaults."""
+    Raises:
+        ConfigError: lists the unknown keys and the values that are no sizes.
+    """
     parameters = inspect.signature(ARCHITECTURES.get(architecture)).parameters
     known = {name: parameter.default for name, parameter in parameters.items()}
     problems = [
         f"generator.options: unknown key {key!r}{nearest_hint(key, known)}; known: {', '.join(known)}"
-        for key in config.options
+        for key in options
         if key not in known
     ] + [
         f"generator.options.{key} must be a whole number of 1 or more, got {value!r}"
-        for key, value in config.options.items()
+        for key, value in options.items()
         if key in known and not (isinstance(value, int) and value >= 1)
     ]
     if problems:
         raise ConfigError(problems)
-    return known | config.options
+    return known | dict(options)
 
 
 def _start_from(module: nn.Module, path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Pairs for validation: whole pictures, the same every time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+from hypir_core.degrade import degrade
+from hypir_core.errors import ConfigError, ImageFileError
+
+from ..config import ValidationConfig
+from .batch import Batch
+from .degrading import recipe_for
+from .opening import open_place
+from .pictures import Fit
+from .seeds import generator_for
+from .source import Item, Source
+
+KEY = "validation.root"
+GIVEN = "given"
+"""Stands for the recipe where the low-quality halves are given."""
+
+log = logging.getLogger(__name__)
+
+
+def read_fixed(
+    config: ValidationConfig, *, scale: int, grain_px: int, least_px: int
+) -> Mapping[str, tuple[Batch, ...]]:
+    """Read the first `count` pictures and degrade them with every recipe, or take their given partners.
+
+    Returns per recipe one batch of one picture each, on the CPU; sides are cut to multiples of `grain_px`,
+    which divides by `scale`.
+
+    Raises:
+        ConfigError: nothing usable is there; names the key.
+    """
+    fit = Fit(least_px=least_px, scale=scale)
+    source = open_place(config.root, config.source, key=KEY, fit=fit)
+    items = [_cut_to_multiple(item, grain_px, scale) for item in _first(source, config.count)]
+    if source.paired:
+        return {GIVEN: tuple(_given(item) for item in items)}
+    return {name: _degraded(items, name, seed=config.seed, scale=scale) for name in config.recipes}
+
+
+def _first(source: Source, count: int) -> Iterator[Item]:
+    found = 0
+    for place in range(len(source)):
+        if found == count:
+            return
+        try:
+            item = source.item(place)
+        except ImageFileError as err:
+            log.warning("%s: skipped %s; the next picture takes its place", KEY, err)
+            continue
+        found += 1
+        yield item
+    if not found:
+        raise ConfigError(f"{KEY}: none of the {len(source)} pictures of {source.where} can be decoded")
+
+
+def _degraded(items: list[Item], name: str, *, seed: int, scale: int) -> tuple[Batch, ...]:
+    recipe = recipe_for(name)
+    pairs = []
+    for index, item in enumerate(items):
+        generator = generator_for(seed, "validation", index)
+        done = degrade(_to_01(item.hq), recipe, generator=generator, scale=scale)
+        pairs.append(Batch(done.target_01, done.lq_01, (item.prompt,)))
+    return tuple(pairs)
+
+
+def _given(item: Item) -> Batch:
+    if item.lq is None:
+        raise AssertionError("a paired source gives both halves")
+    return Batch(_to_01(item.hq), _to_01(item.lq), (item.prompt,))
+
+
+def _cut_to_multiple(item: Item, grain_px: int, scale: int) -> Item:
+    height, width = (side - side % grain_px for side in item.hq.shape[-2:])
+    lq = item.lq[:, : height // scale, : width // scale] if item.lq is not None else None
+    return Item(item.hq[:, :height, :width], lq, item.prompt)
+
+
+def _to_01(image: Tensor) -> Tensor:
+    return image[None].float() / 255

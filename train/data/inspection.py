@@ -1,0 +1,146 @@
+"""``python -m train inspect-data``: see what a training run would be fed, without training."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypir_core.errors import ConfigError, ImageFileError
+from hypir_core.models.generators import GENERATORS as ARCHITECTURES
+
+from ..config import DataConfig, GeneratorConfig, TrainConfig, load_config
+from .contact_sheet import LabelledPair, contact_sheet
+from .degrading import build_mixture
+from .opening import open_source
+from .pairs import PairSequence
+from .source import Source
+from .usable import SHOWN
+
+SHEET = "data_pairs.png"
+LOOKED_AT = 100
+"""Pictures that are decoded for the summary unless all are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """What was found in the pictures that were decoded."""
+
+    count: int
+    sizes: tuple[tuple[int, int], ...]
+    """(width, height), sorted by area."""
+    prompts: tuple[str, ...]
+    bad: tuple[str, ...]
+
+
+def main(arguments: list[str]) -> int:
+    """Read the command line, write the contact sheet and print the summary; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train inspect-data",
+        description="Show what training would be fed: a contact sheet of pairs, sizes, bad files.",
+    )
+    parser.add_argument("preset", help="a preset, as for training")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="as for training")
+    parser.add_argument("--pairs", type=int, default=24, help="pairs on the sheet (default 24)")
+    parser.add_argument(
+        "--decode-all", action="store_true", help="decode every picture, to find every bad one"
+    )
+    given = parser.parse_intermixed_args(arguments)
+    if given.pairs < 1:
+        raise ConfigError(f"--pairs must be 1 or more, got {given.pairs}")
+    config = load_config(given.preset, ["max_steps=1", *given.settings])
+    for line in inspect_data(config, pairs=given.pairs, decode_all=given.decode_all):
+        sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def inspect_data(config: TrainConfig, *, pairs: int, decode_all: bool) -> list[str]:
+    """Write ``data_pairs.png`` into output_dir and return the lines of the summary.
+
+    Raises:
+        ConfigError: the pictures cannot be used, or output_dir cannot be written.
+    """
+    data, scale = config.data, _scale(config.generator)
+    source = open_source(data, scale=scale)
+    decoded = _decode(source, len(source) if decode_all else LOOKED_AT)
+    mixture = build_mixture(data.degrade, scale=scale, sharpen_target=data.sharpen_target)
+    sequence = PairSequence(source, data, mixture, seed=config.seed)
+    sheet = _write_sheet(config.output_dir, [_labelled(sequence, index) for index in range(pairs)])
+    return [*_summary(data, source, decoded), f"pairs       {pairs} in {sheet}: low quality, target"]
+
+
+def _scale(config: GeneratorConfig) -> int:
+    """Return high-quality pixels per low-quality pixel, without building the generator."""
+    scale = config.options.get("scale", 1)
+    if "scale" not in config.options and config.name in ARCHITECTURES.names():
+        scale = inspect.signature(ARCHITECTURES.get(config.name)).parameters["scale"].default
+    return scale
+
+
+def _decode(source: Source, most: int) -> Decoded:
+    """Decode up to `most` pictures, evenly spread."""
+    count = min(most, len(source))
+    sizes, prompts, bad = [], [], []
+    for place in range(count):
+        try:
+            item = source.item(place * len(source) // count)
+        except ImageFileError as err:
+            bad.append(str(err))
+            continue
+        sizes.append((item.hq.shape[-1], item.hq.shape[-2]))
+        prompts.append(item.prompt)
+    by_area = sorted(sizes, key=lambda size: size[0] * size[1])
+    return Decoded(count=count, sizes=tuple(by_area), prompts=tuple(prompts), bad=tuple(bad))
+
+
+def _labelled(sequence: PairSequence, index: int) -> LabelledPair:
+    number, _ = sequence.picture(index)
+    item, label = sequence.pair(index)
+    if item.lq is None:
+        raise AssertionError("a pair has both halves")
+    hq_size, lq_size = (f"{image.shape[-1]}×{image.shape[-2]}" for image in (item.hq, item.lq))
+    lines = (f"{index}  {sequence.source.name(number)}  {lq_size} → {hq_size}", label)
+    return LabelledPair(item.hq, item.lq, (*lines, f"“{item.prompt}”") if item.prompt else lines)
+
+
+def _write_sheet(folder: Path, pairs: list[LabelledPair]) -> Path:
+    path = folder / SHEET
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        contact_sheet(pairs).save(path)
+    except OSError as err:
+        raise ConfigError(f"output_dir: {path} cannot be written ({err.strerror or err})") from err
+    return path
+
+
+def _summary(data: DataConfig, source: Source, decoded: Decoded) -> list[str]:
+    bad = [*source.skipped, *decoded.bad]
+    more = [f"            … and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
+    kind = data.source.kind_of(data.root).value
+    prompts = [prompt for prompt in decoded.prompts if prompt]
+    longest = max((len(prompt.split()) for prompt in prompts), default=0)
+    return [
+        f"data.root   {source.where} ({kind}{', given pairs' if source.paired else ''})",
+        f"pictures    {len(source)} to train on, {len(source) / data.batch_size:.1f} batches of {data.batch_size}",
+        f"left out    {len(bad)}" + ("" if decoded.count == len(source) else _looked_at(decoded)),
+        *(f"            {line}" for line in bad[:SHOWN]),
+        *more,
+        f"sizes       {_sizes(decoded)} px",
+        f"prompts     {len(prompts)} of {decoded.count} pictures, the longest of {longest} words",
+        f"hash        {source.hash}",
+    ]
+
+
+def _looked_at(decoded: Decoded) -> str:
+    return f" ({decoded.count} pictures decoded; --decode-all tries every one)"
+
+
+def _sizes(decoded: Decoded) -> str:
+    if not decoded.sizes:
+        return "unknown"
+    places = {"smallest": 0, "middle": len(decoded.sizes) // 2, "largest": -1}
+    return ", ".join(
+        f"{name} {decoded.sizes[place][0]}×{decoded.sizes[place][1]}" for name, place in places.items()
+    )

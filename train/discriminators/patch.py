@@ -1,0 +1,101 @@
+"""PatchGAN: every logit judges one patch (Isola et al., arXiv 1611.07004, section 3.2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from hypir_core.config import strict
+from hypir_core.errors import ShapeError
+
+from ..config.checks import at_least, raise_all
+from .judgement import Judgement
+
+SLOPE = 0.2
+"""Of the leaky rectifiers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchOptions:
+    """Size of the discriminator."""
+
+    __pydantic_config__ = strict
+
+    features: int = 64
+    """Channels of the first layer; they double with every layer, up to eight times as many."""
+    layers: int = 3
+    """Layers that halve the size. A logit sees 34, 70 or 142 px for 2, 3 or 4 layers."""
+    scales: int = 1
+    """Copies that look at the image at full, half, quarter … size (Wang et al., arXiv 1711.11585)."""
+    spectral_norm: bool = True
+    """Bound every convolution's gain to 1 (Miyato et al., arXiv 1802.05957)."""
+    instance_norm: bool = False
+    """Normalise every layer but the first and the last."""
+
+    def __post_init__(self) -> None:
+        raise_all(at_least(self, 1, "features", "layers", "scales"))
+
+
+class PatchDiscriminator(nn.Module):
+    """One stack of convolutions per scale; one map of logits each.
+
+    Shapes: [b 3 h w], [-1,1] → at scale s (1, 2, 4 …) about [b 1 h/(s·2^layers)−2 w/(s·2^layers)−2].
+    """
+
+    Options = PatchOptions
+
+    def __init__(self, options: PatchOptions):
+        super().__init__()
+        self.stacks = nn.ModuleList(_stack(options) for _ in range(options.scales))
+        self.least_px = 3 * 2 ** (options.layers + options.scales - 1)
+
+    @property
+    def in_file(self) -> nn.Module:
+        """What a weight file holds: all of it."""
+        return self
+
+    def forward(self, image_pm1: Tensor, *, with_features: bool = False) -> Judgement:
+        """Judge a batch.
+
+        Raises:
+            ShapeError: an image side is below ``3 · 2^(layers + scales − 1)`` px.
+        """
+        if min(image_pm1.shape[-2:]) < self.least_px:
+            raise ShapeError(
+                f"patch discriminator: expected at least {self.least_px} px a side, got "
+                f"{tuple(image_pm1.shape[-2:])}; raise data.crop_px, or lower its options layers and scales"
+            )
+        judgement = Judgement([], [])
+        for number, stack in enumerate(self.stacks):
+            x = image_pm1 if number == 0 else F.avg_pool2d(image_pm1, 2**number)
+            *layers, last = stack.children()
+            for layer in layers:
+                x = layer(x)
+                if with_features:
+                    judgement.features.append(x)
+            judgement.logits.append(last(x))
+        return judgement
+
+
+def _stack(options: PatchOptions) -> nn.Sequential:
+    widths = [options.features * min(2**layer, 8) for layer in range(options.layers + 1)]
+    layers = [_layer(3, widths[0], 2, options, first=True)]
+    for number, (inside, outside) in enumerate(pairwise(widths), 1):
+        layers.append(_layer(inside, outside, 2 if number < options.layers else 1, options))
+    return nn.Sequential(*layers, _conv(widths[-1], 1, 1, options))
+
+
+def _layer(
+    inside: int, outside: int, stride: int, options: PatchOptions, *, first: bool = False
+) -> nn.Sequential:
+    norm = [nn.InstanceNorm2d(outside, affine=True)] if options.instance_norm and not first else []
+    return nn.Sequential(_conv(inside, outside, stride, options), *norm, nn.LeakyReLU(SLOPE))
+
+
+def _conv(inside: int, outside: int, stride: int, options: PatchOptions) -> nn.Module:
+    conv = nn.Conv2d(inside, outside, 4, stride, 1)
+    return spectral_norm(conv) if options.spectral_norm else conv

@@ -1,0 +1,149 @@
+"""A discriminator at play: what it teaches the generator, and what it learns itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from hypir_core.config import build
+from hypir_core.errors import ConfigError
+
+from ..config import DiscriminatorConfig, TrainConfig
+from ..players import Player, build_player
+from ..ramps import ramp_factor
+from .catalog import ADVERSARIAL, DISCRIMINATORS, AdversarialLoss
+from .feature_matching import feature_matching
+from .judgement import Judgement, Logits
+from .r1 import r1_penalty
+from .weights_file import read_discriminator, write_discriminator
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """A discriminator at play."""
+
+    player: Player
+    loss: AdversarialLoss
+    config: DiscriminatorConfig
+
+    def due(self, step: int) -> bool:
+        """Say whether the discriminator learns at `step`: not before its term comes in."""
+        return step >= self.config.ramp.start and self.player.due(step)
+
+    def generator_terms(
+        self, step: int, image_pm1: Tensor, target_pm1: Tensor, accelerator: Accelerator
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return name → (weight, term) of what the generator has to learn here; weights of 0 are left out.
+
+        The discriminator only looks: it collects no gradients, and its spectral norms stay as they are. DDP
+        is left aside, for it would wait for gradients that never come.
+        """
+        matching = self.config.feature_matching
+        weight = self.config.weight * ramp_factor(self.config.ramp, step)
+        match_weight = matching.weight * ramp_factor(matching.ramp, step) if matching else 0.0
+        if not (weight or match_weight):
+            return {}
+        module = accelerator.unwrap_model(self.player.module)
+        with_features = match_weight > 0
+        with _only_looking(module):
+            fake: Judgement = module(image_pm1, with_features=with_features)
+            real = Judgement([], [])
+            if self.loss.needs_real or with_features:
+                with torch.no_grad():
+                    real = module(target_pm1, with_features=with_features)
+        terms = {}
+        if weight:
+            terms[self.player.name] = weight, self.loss.for_generator(fake.logits, real.logits)
+        if match_weight:
+            term = feature_matching(fake.features, real.features)
+            terms[f"{self.player.name}_features"] = match_weight, term
+        return terms
+
+    def own_terms(
+        self, step: int, image_pm1: Tensor, target_pm1: Tensor
+    ) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Tensor]]:
+        """Return name → (weight, term) of what the discriminator has to learn, and its mean logits by name."""
+        name, r1 = self.player.name, self.config.r1
+        r1_weight = r1.gamma * r1.every * ramp_factor(r1.ramp, step) if r1 and self._r1_due(step) else 0.0
+        real_pm1 = target_pm1.detach().requires_grad_(r1_weight > 0)
+        fake = self.player.module(image_pm1.detach()).logits
+        real = self.player.module(real_pm1).logits
+        terms = {f"{name}_own": (1.0, self.loss.for_discriminator(fake, real))}
+        if r1_weight:
+            terms[f"{name}_r1"] = r1_weight, r1_penalty(real_pm1, real)
+        logits = {f"{name}_fake": _mean_logit(fake), f"{name}_real": _mean_logit(real)}
+        return terms, logits
+
+    def write(self, run_dir: Path, accelerator: Accelerator) -> Path:
+        """Write its weights as ``discriminator_<name>.safetensors``; return the file."""
+        path = run_dir / f"discriminator_{self.player.name}.safetensors"
+        module: Any = accelerator.unwrap_model(self.player.module)
+        write_discriminator(path, module.in_file)
+        return path
+
+    def _r1_due(self, step: int) -> bool:
+        r1 = self.config.r1
+        return r1 is not None and step // self.player.config.every % r1.every == 0
+
+
+def build_rivals(config: TrainConfig, accelerator: Accelerator) -> tuple[Rival, ...]:
+    """Make every discriminator that `config` lists.
+
+    Raises:
+        UnknownNameError: no such discriminator or adversarial loss.
+        ConfigError: an option that the discriminator or its loss does not take, or a name that is taken.
+        WeightsError: weights to start from that cannot be had, or do not fit.
+    """
+    taken = {"generator", *config.losses} & config.discriminators.keys()
+    if taken:
+        raise ConfigError(
+            [f"discriminators.{name}: {name} is what something else is called; rename it" for name in taken]
+        )
+    return tuple(_rival(name, entry, config, accelerator) for name, entry in config.discriminators.items())
+
+
+def _rival(name: str, entry: DiscriminatorConfig, config: TrainConfig, accelerator: Accelerator) -> Rival:
+    where = f"discriminators.{name}"
+    architecture = DISCRIMINATORS.get(entry.name)
+    module: Any = architecture(build(architecture.Options, entry.options, where=f"{where}.options"))
+    if entry.weights:
+        read_discriminator(module.in_file, entry.weights, key=f"{where}.weights")
+    if config.channels_last:
+        module.to(memory_format=torch.channels_last)
+    player = build_player(
+        name,
+        module,
+        entry.optimiser,
+        ema=None,
+        accelerator=accelerator,
+        max_steps=config.max_steps,
+        start=entry.ramp.start,
+    )
+    loss = build(ADVERSARIAL.get(entry.loss), entry.loss_options, where=f"{where}.loss_options")
+    return Rival(player, loss, entry)
+
+
+@contextmanager
+def _only_looking(module: nn.Module) -> Iterator[None]:
+    """Let gradients pass through `module` without collecting any for it, in evaluation mode."""
+    trained, training = [p for p in module.parameters() if p.requires_grad], module.training
+    module.eval()
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
+        module.train(training)
+
+
+def _mean_logit(logits: Logits) -> Tensor:
+    return torch.stack([level.detach().mean() for level in logits]).mean()

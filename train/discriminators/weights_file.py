@@ -1,0 +1,78 @@
+"""Discriminators as files, for another run to go on from.
+
+The names are the ones that torch's older spectral norm gave, as in the published file of the one-step
+discriminator's heads: ``weight_orig``, ``weight_u``, ``weight_v``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from hypir_core.errors import SpecMismatchError
+from hypir_core.weights.tensors import check_finite, read_tensors, write_tensors
+
+LEGACY_NAMES = {
+    "weight_orig": "parametrizations.weight.original",
+    "weight_u": "parametrizations.weight.0._u",
+    "weight_v": "parametrizations.weight.0._v",
+}
+"""In the file → in the module."""
+
+
+def file_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the state of `module` under the names of a file."""
+    return {_legacy(name): tensor.detach() for name, tensor in module.state_dict().items()}
+
+
+def write_discriminator(path: Path, module: nn.Module) -> None:
+    """Write `module` as safetensors.
+
+    Raises:
+        WeightsError: the file cannot be written.
+    """
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in file_tensors(module).items()}
+    write_tensors(path, tensors, {})
+
+
+def read_discriminator(module: nn.Module, path: Path, *, key: str) -> None:
+    """Fill `module` from a file; `key` is what errors call the setting that names it.
+
+    Raises:
+        WeightsError: the file cannot be read or holds NaN.
+        SpecMismatchError: a tensor is missing, is one too many, or has another shape.
+    """
+    file = read_tensors(path)
+    check_finite(file.tensors, path)
+    own = file_tensors(module)
+    differing = sorted(
+        name
+        for name in own.keys() | file.tensors.keys()
+        if name not in own or name not in file.tensors or own[name].shape != file.tensors[name].shape
+    )
+    if differing:
+        first = differing[0]
+        raise SpecMismatchError(
+            f"{key}: {path} does not fit; {len(differing)} of {len(own)} tensors differ, first {first}: file "
+            f"{_shape(file.tensors, first)}, discriminator {_shape(own, first)}; "
+            "set the options that the file was trained with"
+        )
+    module.load_state_dict({_modern(name): tensor for name, tensor in file.tensors.items()})
+
+
+def _legacy(name: str) -> str:
+    for legacy, modern in LEGACY_NAMES.items():
+        if name.endswith(f".{modern}"):
+            return name.removesuffix(modern) + legacy
+    return name
+
+
+def _modern(name: str) -> str:
+    module, dot, last = name.rpartition(".")
+    return f"{module}{dot}{LEGACY_NAMES.get(last, last)}"
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
+    return "×".join(map(str, tensors[name].shape)) if name in tensors else "absent"

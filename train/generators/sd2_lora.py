@@ -1,0 +1,230 @@
+"""One step of Stable Diffusion 2.1: the UNet frozen with a LoRA that is trained, VAE and text encoder frozen.
+
+The forward pass is `hypir_core.diffusion.one_step.one_step_x0` on the VAE's posterior mean, as the one-step
+engine computes it: what is trained is what restores. Recipe by Lin et al., arXiv 2507.20590, section 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hypir_core.config import build, strict
+from hypir_core.diffusion.one_step import one_step_x0
+from hypir_core.diffusion.schedule import a_bar_at
+from hypir_core.errors import ConfigError, WeightsNotFoundError
+from hypir_core.image.resize import resize
+from hypir_core.models.backbone import Backbone, load_base
+from hypir_core.models.prompt import encode_prompt, tokenize
+from hypir_core.models.sd21 import SD21_UNET
+from hypir_core.weights.locate import locate_base, locate_lora
+from hypir_core.weights.lora_file import Lora, read_lora
+from hypir_core.weights.lora_names import TARGET_MODULES, adaptable_modules
+from hypir_core.weights.spec import LoraSpec
+
+from ..config import ExportConfig, Precision, TrainConfig
+from ..config.checks import at_least, raise_all
+from ..data.batch import Batch
+from .base import Generator, GeneratorKind
+from .lora_layers import add_lora_
+
+FROZEN_DTYPE = {
+    Precision.fp32: torch.float32,
+    Precision.bf16: torch.bfloat16,
+    Precision.fp16: torch.float16,
+}
+"""Number format of the frozen weights; LoRA factors are float32 in any case."""
+
+PROMPTS_KEPT = 64
+"""How many prompts' conditions are remembered on the device; 0.3 MB each."""
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sd2LoraOptions:
+    """``generator.options`` of ``sd2_lora``; the defaults are the published recipe's."""
+
+    __pydantic_config__ = strict
+
+    rank: int | None = None
+    """Rank of every factor pair, alpha is the same; None: that of `lora`, or 256 without one."""
+    target_modules: tuple[str, ...] = TARGET_MODULES
+    """Which modules of the UNet are adapted, by the endings of their names."""
+    lora: str | None = None
+    """LoRA to start from, a file as `hypir restore --lora` takes it, or `auto`: the published one, where it
+    lies on this machine; None starts from the base."""
+    model_t: int = 200
+    """Timestep given to the UNet."""
+    coeff_t: int = 200
+    """Timestep whose ā turns the prediction into the clean latent."""
+    scale: int = 1
+    """High-quality pixels per low-quality pixel; the generator enlarges bicubically to the target's size."""
+    gradient_checkpointing: bool = True
+    """Compute activations of UNet and VAE decoder again instead of keeping them: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        problems = at_least(self, 1, "scale") + at_least(self, 0, "model_t", "coeff_t")
+        if self.rank is not None:
+            problems += at_least(self, 1, "rank")
+        raise_all(problems)
+
+
+def read_options(options: Mapping[str, Any]) -> Sd2LoraOptions:
+    """Read ``generator.options``.
+
+    Raises:
+        ConfigError: lists the unknown keys and the wrong values.
+    """
+    return build(Sd2LoraOptions, options, where="generator.options")
+
+
+def sd2_lora(config: TrainConfig, device: torch.device) -> Generator:
+    """Make the generator from a base model on this machine; nothing is fetched.
+
+    Raises:
+        ConfigError: an option that is unknown or does not fit the LoRA to start from.
+        WeightsNotFoundError: `base_model` is nowhere to be found.
+        WeightsError: a file cannot be read or does not fit.
+    """
+    options = read_options(config.generator.options)
+    try:
+        files = locate_base(config.base_model)
+    except WeightsNotFoundError as err:
+        raise WeightsNotFoundError(f"base_model: {err}\nthen set base_model=PATH") from err
+    return sd2_lora_on(
+        load_base(files, dtype=FROZEN_DTYPE[config.precision]), options, base=config.base_model, device=device
+    )
+
+
+def sd2_lora_on(
+    backbone: Backbone, options: Sd2LoraOptions, *, base: str | None, device: torch.device
+) -> Generator:
+    """Make the generator of a base model in memory, which becomes part of it."""
+    unet: Any = backbone.unet
+    vae: Any = backbone.vae
+    base_hash = _hash_of(unet, vae)
+    start = _read_start(unet, options) if options.lora is not None else None
+    rank = _rank(options, start)
+    add_lora_(unet, rank=rank, targets=options.target_modules, start=start)
+    if options.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+        vae.enable_gradient_checkpointing()
+    unet.train()
+    vae.to(device).train()  # older diffusers checkpoint in training mode only; there is no dropout
+    a_bar = a_bar_at(backbone.schedule, options.coeff_t)
+    condition_of = _conditions(backbone, device)
+
+    def restore(prepared: nn.Module, batch: Batch) -> Tensor:
+        h, w = batch.lq_01.shape[-2:]
+        with torch.no_grad():
+            image_01 = resize(batch.lq_01, (h * options.scale, w * options.scale)).clamp(0, 1)
+            z = vae.encode((image_01 * 2 - 1).to(vae.dtype)).latent_dist.mean.float()
+        condition = condition_of(batch.prompts or ("",) * len(batch))
+
+        def predict(z: Tensor) -> Tensor:
+            return prepared(z, options.model_t, condition, return_dict=False)[0]
+
+        x0 = one_step_x0(z * backbone.scaling_factor, predict, a_bar=a_bar, kind=backbone.prediction)
+        image_pm1 = vae.decode((x0 / backbone.scaling_factor).to(vae.dtype), return_dict=False)[0]
+        return image_pm1.float() / 2 + 0.5
+
+    def spec(export: ExportConfig, trained_with: str) -> LoraSpec:
+        return LoraSpec(
+            base_model=_public_name(unet, base),
+            rank=rank,
+            alpha=rank,
+            target_modules=options.target_modules,
+            model_t=options.model_t,
+            coeff_t=options.coeff_t,
+            prediction=backbone.prediction,
+            scaling_factor=backbone.scaling_factor,
+            trained_with=f"{trained_with}, {origin}data: {export.trained_on}",
+            licence=export.licence,
+        )
+
+    origin = f"from {start.path.name}, " if start and start.path else ""
+    levels = len(vae.config.block_out_channels) + len(unet.config.block_out_channels) - 2
+    return Generator(
+        module=unet,
+        scale=options.scale,
+        restore=restore,
+        spec=spec,
+        grain_px=math.lcm(2**levels, options.scale),
+        base_hash=base_hash,
+    )
+
+
+def _read_start(unet: nn.Module, options: Sd2LoraOptions) -> Lora:
+    """Read the LoRA to start from and check it against the UNet and the other options."""
+    try:
+        path = locate_lora(None if options.lora == AUTO else options.lora)
+    except WeightsNotFoundError as err:
+        raise WeightsNotFoundError(f"generator.options.lora: {err}\nthen set it to the file") from err
+    lora = read_lora(path, adaptable_modules(dict(unet.named_parameters())))
+    stated = lora.spec or LoraSpec(rank=lora.rank, alpha=lora.alpha)
+    raise_all(
+        [
+            f"generator.options.{key}: {path} was trained with {theirs}, the options say {ours}; "
+            f"set generator.options.{key} to that"
+            for key in ("model_t", "coeff_t", "target_modules")
+            if (theirs := getattr(stated, key)) != (ours := getattr(options, key))
+        ]
+    )
+    return lora
+
+
+def _rank(options: Sd2LoraOptions, start: Lora | None) -> int:
+    if start is None:
+        return 256 if options.rank is None else options.rank
+    if options.rank not in {None, start.rank}:
+        raise ConfigError(
+            f"generator.options.rank: {options.lora} has rank {start.rank}, the options say {options.rank}; "
+            f"set generator.options.rank={start.rank}"
+        )
+    return start.rank
+
+
+def _conditions(backbone: Backbone, device: torch.device) -> Callable[[Sequence[str]], Tensor]:
+    """Return a function from prompts to what the UNet's cross-attention reads, [b 77 width] on `device`.
+
+    The empty prompt is encoded here. The text encoder goes to the device with the first other one.
+    """
+
+    @lru_cache(maxsize=PROMPTS_KEPT)
+    def encode(prompt: str) -> Tensor:
+        if prompt:
+            backbone.text_encoder.to(device)
+        tokens = tokenize(prompt, backbone.tokenizer, vocabulary=backbone.vocabulary)
+        return encode_prompt(backbone.text_encoder, tokens.ids).to(device)
+
+    encode("")
+    return lambda prompts: torch.cat([encode(prompt) for prompt in prompts])
+
+
+def _hash_of(*nets: nn.Module) -> str:
+    """Return a SHA-256 over the norms' and biases' numbers: tells base models apart in milliseconds."""
+    digest = hashlib.sha256()
+    for net in nets:
+        for name, p in net.named_parameters():
+            if p.ndim == 1:
+                digest.update(name.encode() + p.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _public_name(unet: Any, base: str | None) -> str:
+    """Return the public name of the base model; of another architecture only what its path is called."""
+    if tuple(unet.config.block_out_channels) == SD21_UNET["block_out_channels"]:
+        return LoraSpec(rank=1, alpha=1).base_model
+    return Path(base).name if base else "unnamed"
+
+
+SD2_LORA = GeneratorKind(make=sd2_lora, check=read_options)
