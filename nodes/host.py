@@ -244,10 +244,11 @@ def step_bytes_per_px(model: Any) -> float:
     return model.memory_required([1, 4, 64, 64]) / 512**2
 
 
-def place_model(model: Any, wanted: torch.device) -> None:
+def place_model(model: Any, tile_px: int, wanted: torch.device) -> None:
     """Load a MODEL with room for one tile; refuse another device than ComfyUI's."""
     _require_device(wanted, model.load_device)
-    management.load_models_gpu([model], memory_required=model.memory_required([1, 4, 64, 64]))
+    cells = tile_px // 8
+    management.load_models_gpu([model], memory_required=model.memory_required([1, 4, cells, cells]))
 
 
 def with_lora(model: Any, tensors: Mapping[str, Tensor], strength: float) -> tuple[Any, int]:
@@ -286,10 +287,11 @@ def vae_stride(vae: Any) -> int:
     return vae.downscale_ratio
 
 
-def place_vae(vae: Any, wanted: torch.device) -> None:
+def place_vae(vae: Any, tile_px: int, wanted: torch.device) -> None:
     """Load a VAE with room for one tile; refuse another device than its own."""
     _require_device(wanted, vae.patcher.load_device)
-    needed = vae.memory_used_decode((1, vae.latent_channels, 64, 64), vae.vae_dtype)
+    cells = tile_px // vae_stride(vae)
+    needed = vae.memory_used_decode((1, vae.latent_channels, cells, cells), vae.vae_dtype)
     management.load_models_gpu([vae.patcher], memory_required=needed)
 
 
@@ -304,8 +306,14 @@ def vae_decode(vae: Any, latent: Tensor) -> Tensor:
 
 
 def vae_ranges(vae: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Return the maps from [0,1] to what the network takes and back."""
-    return vae.process_input, vae.process_output
+    """Return the maps from [0,1] to what the network takes and back.
+
+    ComfyUI's own map back clamps. For the usual range, [-1,1], the one returned here does not: tiles are
+    blended and resized first.
+    """
+    ends = torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1)
+    usual = torch.equal(vae.process_output(ends.clone()), ends / 2 + 0.5)
+    return vae.process_input, (lambda image: image / 2 + 0.5) if usual else vae.process_output
 
 
 def vae_bytes_per_px(vae: Any) -> tuple[float, float]:

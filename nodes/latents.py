@@ -22,10 +22,11 @@ from ..hypir_core.image.plane import Plane
 from ..hypir_core.image.resize import resize
 from ..hypir_core.pipeline import tile_for
 from ..hypir_core.request import Request
+from ..hypir_core.tiling.plan import TileConfig
 from ..hypir_core.tiling.run import Stage, run_stage
 from . import host
 from .convert import mask_to_b1hw, to_bchw, to_bhwc
-from .host import io
+from .host import io, ui
 from .inputs import default_of, size_inputs, target_of, tile_inputs
 from .native import native_engine
 
@@ -103,10 +104,11 @@ class HypirTiledEncode(io.ComfyNode):
             overlap_px=overlap_px or None,
         )
         content = resize(color.expand(-1, 3, -1, -1), content_px).clamp(0, 1)
-        stage = encode_stage(vae)
-        latent = _run(stage, Plane(mirror_to(content, canvas_px)), _tile(plan, VAE_TILE))
-        reference = resize(color, size_px).clamp(0, 1)
-        return io.NodeOutput({"samples": latent, PLAN: plan}, host.as_image(to_bhwc(reference)))
+        tile = tile_for(Request(tile_px=plan.tile_px, overlap_px=plan.overlap_px), VAE_TILE)
+        stage = encode_stage(vae, min(tile.tile_px, max(canvas_px)))
+        latent, said = _run(stage, Plane(mirror_to(content, canvas_px)), tile)
+        reference = host.as_image(to_bhwc(resize(color, size_px).clamp(0, 1)))
+        return io.NodeOutput({"samples": latent, PLAN: plan}, reference, ui=said)
 
 
 class HypirOneStepRestore(io.ComfyNode):
@@ -148,23 +150,25 @@ class HypirOneStepRestore(io.ComfyNode):
         cls, model: Any, conditioning: Any, latent: Mapping[str, Any], strength: float, mask: Any = None
     ) -> io.NodeOutput:
         """Take the step."""
-        engine = native_engine(model, conditioning, None)
         samples = latent["samples"].float().to(host.runtime(host.progress_bar({})).canvas_device)
         h_px, w_px = (side * LATENT_PX for side in samples.shape[-2:])
         plan = plan_of(latent)
+        request = Request() if plan is None else Request(tile_px=plan.tile_px, overlap_px=plan.overlap_px)
+        tile = tile_for(request, STEP_TILE)
+        room_px = min(tile.tile_px, max(h_px, w_px, NATIVE_PX))
+        engine = native_engine(model, conditioning, None, tile_px=room_px)
         _content, canvas_px = canvas_for((max(h_px, NATIVE_PX), max(w_px, NATIVE_PX)), native_px=NATIVE_PX)
         padded = mirror_to(samples, (canvas_px[0] // LATENT_PX, canvas_px[1] // LATENT_PX))
         plane = Plane(padded * engine.scaling_factor, LATENT_PX)
-        request = Request() if plan is None else Request(tile_px=plan.tile_px, overlap_px=plan.overlap_px)
         prepared = Prepared(plane=plane, content_px=canvas_px)
         _encode, step, _decode = engine.stages(prepared, request)
-        restored = _run(step, plane, tile_for(request, STEP_TILE)) / engine.scaling_factor
-        restored = restored[..., : samples.shape[-2], : samples.shape[-1]]
+        restored, said = _run(step, plane, tile)
+        restored = restored[..., : samples.shape[-2], : samples.shape[-1]] / engine.scaling_factor
         amount: Any = strength
         if mask is not None:
             masks = mask_to_b1hw(mask, batch=len(samples)).to(samples.device)
             amount = strength * F.interpolate(masks, size=samples.shape[-2:], mode="area").clamp(0, 1)
-        return io.NodeOutput({**latent, "samples": samples + (restored - samples) * amount})
+        return io.NodeOutput({**latent, "samples": samples + (restored - samples) * amount}, ui=said)
 
 
 class HypirTiledDecode(io.ComfyNode):
@@ -200,11 +204,13 @@ class HypirTiledDecode(io.ComfyNode):
             tile_px=tile_px or (plan and plan.tile_px) or None,
             overlap_px=overlap_px or (plan and plan.overlap_px) or None,
         )
-        image = _run(decode_stage(vae), Plane(samples.float(), stride), tile_for(asked, VAE_TILE))
+        tile = tile_for(asked, VAE_TILE)
+        stage = decode_stage(vae, min(tile.tile_px, stride * max(samples.shape[-2:])))
+        image, said = _run(stage, Plane(samples.float(), stride), tile)
         if plan is not None:
             content = image[..., : plan.content_px[0], : plan.content_px[1]]
-            image = resize(content, plan.size_px).clamp(0, 1)
-        return io.NodeOutput(host.as_image(to_bhwc(image)))
+            image = resize(content, plan.size_px)
+        return io.NodeOutput(host.as_image(to_bhwc(image.clamp(0, 1))), ui=said)
 
 
 def plan_of(latent: Mapping[str, Any]) -> LatentPlan | None:
@@ -216,8 +222,8 @@ def plan_of(latent: Mapping[str, Any]) -> LatentPlan | None:
     return plan if plan.canvas_px == (h, w) else None
 
 
-def encode_stage(vae: Any) -> Stage:
-    """Return [n 3 h w] in [0,1] → latents that are not scaled."""
+def encode_stage(vae: Any, tile_px: int) -> Stage:
+    """Return [n 3 h w] in [0,1] → latents that are not scaled; no tile is larger than `tile_px`."""
     stride, (to_network, _), (bytes_per_px, _) = (
         host.vae_stride(vae),
         host.vae_ranges(vae),
@@ -231,12 +237,12 @@ def encode_stage(vae: Any) -> Stage:
         grain_px=stride,
         bytes_per_px=bytes_per_px,
         margin_px=VAE_MARGIN_PX,
-        place=partial(host.place_vae, vae),
+        place=partial(host.place_vae, vae, tile_px),
     )
 
 
-def decode_stage(vae: Any) -> Stage:
-    """Return latents that are not scaled → [n 3 H W] in [0,1]."""
+def decode_stage(vae: Any, tile_px: int) -> Stage:
+    """Return latents that are not scaled → [n 3 H W], black 0 and white 1, not clamped where that can be had."""
     stride, (_, from_network), (_, bytes_per_px) = (
         host.vae_stride(vae),
         host.vae_ranges(vae),
@@ -250,20 +256,17 @@ def decode_stage(vae: Any) -> Stage:
         grain_px=stride,
         bytes_per_px=bytes_per_px,
         margin_px=VAE_MARGIN_PX,
-        place=partial(host.place_vae, vae),
+        place=partial(host.place_vae, vae, tile_px),
     )
 
 
-def _tile(plan: LatentPlan, default: Any) -> Any:
-    return tile_for(Request(tile_px=plan.tile_px, overlap_px=plan.overlap_px), default)
-
-
-def _run(stage: Stage, plane: Plane, tile: Any) -> Tensor:
-    """Run one stage over a batch, picture by picture, with a bar."""
+def _run(stage: Stage, plane: Plane, tile: TileConfig) -> tuple[Tensor, ui.PreviewText | None]:
+    """Run one stage over a batch, picture by picture, with a bar; also returns what memory made it give up."""
     pictures = plane.data_bchw.split(1)
-    done = []
+    done, rungs = [], []
     for i, picture in enumerate(pictures):
         bar = host.progress_bar({stage.name: 1.0}, picture=i, pictures=len(pictures))
-        out, _report = run_stage(stage, Plane(picture, plane.stride_px), tile=tile, runtime=host.runtime(bar))
+        out, report = run_stage(stage, Plane(picture, plane.stride_px), tile=tile, runtime=host.runtime(bar))
         done.append(out.data_bchw)
-    return torch.cat(done)
+        rungs += [f"out of memory, {rung}" for rung in report.rungs]
+    return torch.cat(done), ui.PreviewText("\n".join(rungs)) if rungs else None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..hypir_core.color.mode import ColorFix
 from ..hypir_core.engines.base import EngineSpec
-from ..hypir_core.engines.one_step import STEP_TILE, OneStep, OneStepNetworks, Prompt
+from ..hypir_core.engines.one_step import STEP_TILE, VAE_TILE, OneStep, OneStepNetworks, Prompt
 from ..hypir_core.errors import ConfigError, SpecMismatchError
 from ..hypir_core.models.backbone import CONTEXT_WIDTHS, INPUT_CHANNELS, WANTED
 from ..hypir_core.weights.spec import LoraSpec, Prediction
@@ -62,8 +62,11 @@ def require_sd21(model: Any) -> None:
     raise SpecMismatchError(f"this MODEL: expected {WANTED}, got {got}")
 
 
-def native_engine(model: Any, conditioning: Any, vae: Any | None) -> OneStep:
-    """Return the one-step engine on ComfyUI's networks; without a VAE only its step can be run."""
+def native_engine(model: Any, conditioning: Any, vae: Any | None, *, tile_px: int | None = None) -> OneStep:
+    """Return the one-step engine on ComfyUI's networks; without a VAE only its step can be run.
+
+    ComfyUI makes room for tiles of `tile_px`; None stands for the engine's own.
+    """
     require_sd21(model)
     if vae is not None and (host.vae_stride(vae), vae.latent_channels) != (8, 4):
         raise SpecMismatchError(
@@ -83,14 +86,16 @@ def native_engine(model: Any, conditioning: Any, vae: Any | None) -> OneStep:
             wants_prompt=True,
             licence=spec.licence,
         ),
-        networks=_networks(model, conditioning, vae, sigma=sigma),
+        networks=_networks(model, conditioning, vae, sigma=sigma, tile_px=tile_px),
         a_bar=1 / (1 + host.sigma_at(model, spec.coeff_t) ** 2),
         prediction=Prediction.eps,
         scaling_factor=scale,
     )
 
 
-def _networks(model: Any, conditioning: Any, vae: Any | None, *, sigma: float) -> OneStepNetworks:
+def _networks(
+    model: Any, conditioning: Any, vae: Any | None, *, sigma: float, tile_px: int | None
+) -> OneStepNetworks:
     notes = () if attached_to(model) else (NO_LORA,)
 
     def predict(z: Tensor, condition: Any) -> Tensor:
@@ -103,8 +108,8 @@ def _networks(model: Any, conditioning: Any, vae: Any | None, *, sigma: float) -
         predict=predict,
         decode=partial(host.vae_decode, vae) if vae is not None else _no_vae,
         read_prompt=lambda _prompt: Prompt(condition=conditioning, notes=notes),
-        place_vae=partial(host.place_vae, vae) if vae is not None else _no_vae,
-        place_unet=partial(host.place_model, model),
+        place_vae=partial(host.place_vae, vae, tile_px or VAE_TILE.tile_px) if vae is not None else _no_vae,
+        place_unet=partial(host.place_model, model, tile_px or STEP_TILE.tile_px),
         encode_bytes_per_px=encode_bytes,
         predict_bytes_per_px=host.step_bytes_per_px(model),
         decode_bytes_per_px=decode_bytes,

@@ -28,6 +28,7 @@ from .inputs import (
     target_of,
     tile_inputs,
 )
+from .latents import DEFAULT_SCALE, NATIVE_PX
 from .native import native_engine
 
 SHARES_ONE_STEP = {"encode": 0.25, "step 1/1": 0.3, "decode": 0.45}
@@ -125,10 +126,14 @@ class HypirRestoreImage(io.ComfyNode):
         vae: Any = None,
     ) -> io.NodeOutput:
         """Restore one picture after the other."""
-        chosen = choose(prompt, upscale_model, model, clip, conditioning, vae)
+        color, alpha = to_bchw(image)
+        target = target_of(size_rule, scale, longest_side_px, megapixels)
+        longest_px = max(*target.size_for(*color.shape[-2:], default_scale=DEFAULT_SCALE), NATIVE_PX)
+        room_px = min(tile_px, longest_px) or None
+        chosen = choose(prompt, upscale_model, model, clip, conditioning, vae, tile_px=room_px)
         request = Request(
             engine=chosen.engine.spec.name,
-            target=target_of(size_rule, scale, longest_side_px, megapixels),
+            target=target,
             prompt=prompt,
             tile_px=tile_px or None,
             overlap_px=overlap_px or None,
@@ -136,7 +141,6 @@ class HypirRestoreImage(io.ComfyNode):
             color_strength=color_strength,
             strength=strength,
         )
-        color, alpha = to_bchw(image)
         masks = None if mask is None else mask_to_b1hw(mask, batch=len(color))
         pictures, reports = [], []
         with chosen.room:
@@ -173,8 +177,17 @@ class Chosen:
     room: AbstractContextManager[None]
 
 
-def choose(prompt: str, upscale_model: Any, model: Any, clip: Any, conditioning: Any, vae: Any) -> Chosen:
-    """Return the engine that the connected sockets ask for.
+def choose(
+    prompt: str,
+    upscale_model: Any,
+    model: Any,
+    clip: Any,
+    conditioning: Any,
+    vae: Any,
+    *,
+    tile_px: int | None,
+) -> Chosen:
+    """Return the engine that the connected sockets ask for, with room for tiles of `tile_px` (None: its own).
 
     Raises:
         ConfigError: the sockets do not go together.
@@ -186,7 +199,7 @@ def choose(prompt: str, upscale_model: Any, model: Any, clip: Any, conditioning:
             (clip is None) != (conditioning is None), "with MODEL, connect either CLIP or CONDITIONING"
         )
         ready = host.encode_text(clip, prompt) if conditioning is None else conditioning
-        engine = native_engine(model, ready, vae)
+        engine = native_engine(model, ready, vae, tile_px=tile_px)
         return Chosen(
             engine=engine, dtype=model.model.get_dtype(), shares=SHARES_ONE_STEP, room=nullcontext()
         )
@@ -198,8 +211,8 @@ def choose(prompt: str, upscale_model: Any, model: Any, clip: Any, conditioning:
         engine, dtype = upscaler_of(upscale_model, label=upscale_model.architecture.name)
     else:
         engine, dtype = load_built_in(BuiltInOptions(), host.device(), host.dtype_name())
-    tile_px = engine.spec.tile.tile_px // engine.scale
-    room = host.room_for(engine.net, tile_px**2 * engine.bytes_per_input_px)
+    side_px = (tile_px or engine.spec.tile.tile_px) // engine.scale
+    room = host.room_for(engine.net, side_px**2 * engine.bytes_per_input_px)
     return Chosen(engine=engine, dtype=dtype, shares=SHARES_FEED_FORWARD, room=room)
 
 

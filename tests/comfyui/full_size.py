@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hypir_core import Request, Runtime, TargetSize, load_engine, restore
+from hypir_core.color.fix import color_fix
+from hypir_core.color.mode import ColorFix
 from hypir_core.models.random_sd21 import random_backbone
 from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, ldm_names
 from hypir_core.weights.lora_file import write_lora
@@ -31,8 +34,11 @@ def full_size_files() -> Path:
     return folder
 
 
-def standalone(folder: Path) -> Tensor:
-    """Restore the given picture with the library alone; [1 3 512 512]."""
+def standalone(folder: Path) -> tuple[Tensor, Tensor]:
+    """Restore the given picture with the library alone; two pictures [1 3 512 512].
+
+    The second is cut to [0,1] before its colours are fixed, as it is where each node passes on an IMAGE.
+    """
     options = {
         "base_model": str(folder / "sd21.safetensors"),
         "lora": str(folder / "lora.pth"),
@@ -41,8 +47,10 @@ def standalone(folder: Path) -> Tensor:
     device = torch.device("cpu")
     engine, dtype = load_engine("one-step", options=options, device=device, dtype="float32")
     request = Request(engine="one-step", target=TargetSize(scale=1.0), prompt=PROMPT)
-    image = _picture()
-    return restore(engine, image, request, Runtime(device=device, dtype=dtype)).image_01
+    image, runtime = _picture(), Runtime(device=device, dtype=dtype)
+    whole = restore(engine, image, request, runtime).image_01
+    cut = restore(engine, image, replace(request, color_fix=ColorFix.none), runtime).image_01
+    return whole, color_fix(cut, image, mode=ColorFix.wavelet, strength=1.0).clamp(0, 1)
 
 
 def _write(folder: Path) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import importlib.util
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 
@@ -27,6 +28,7 @@ def main(comfyui: str, plugin_folder: str, job_file: str) -> None:
     torch.set_num_threads(job.get("threads", 2))
     with torch.inference_mode():
         out, said = JOBS[job["kind"]](job, load_plugin(plugin_folder), load_file)
+    said["packages"] = " ".join(name for name in ("diffusers", "accelerate", "peft") if name in sys.modules)
     save_file({name: tensor.contiguous() for name, tensor in out.items()}, job["out"], metadata=said)
 
 
@@ -125,7 +127,56 @@ def whole(job, nodes, load_file):
     return {"one": one[0], "apart": fixed, "condition": conditioning[0][0]}, said
 
 
-JOBS = {"step": step, "refuse": refuse, "whole": whole}
+def vae_tiles(job, nodes, load_file):
+    """Tiled Encode and Tiled Decode on a thin random VAE, beside ComfyUI's own nodes."""
+    import torch
+
+    vae = benchmark().random_vae(32)
+    out = {}
+    size = {"size_rule": "scale", "longest_side_px": 2048, "megapixels": 4.0}
+    encode, decode = nodes["HypirTiledEncode"].execute, nodes["HypirTiledDecode"].execute
+    image = load_file(job["given"])["image"].movedim(1, -1)
+    latent, reference = encode(image=image, vae=vae, scale=1.0, **size, tile_px=0, overlap_px=0).args
+    out |= {"latent": latent["samples"], "core latent": vae.encode(image), "reference": reference}
+    stock = {"samples": latent["samples"]}
+    out["image"] = decode(latent=stock, vae=vae, tile_px=0, overlap_px=0)[0]
+    out["core image"] = vae.decode(latent["samples"])
+    out["tiled image"] = decode(latent=stock, vae=vae, tile_px=256, overlap_px=64)[0]
+
+    rgba = torch.rand(2, 70, 53, 4, generator=torch.manual_seed(2)).half()
+    latent, reference = encode(image=rgba, vae=vae, scale=1.5, **size, tile_px=256, overlap_px=64).args
+    out |= {"small latent": latent["samples"], "small reference": reference}
+    out["small image"] = decode(latent=latent, vae=vae, tile_px=0, overlap_px=0)[0]
+    return out, {}
+
+
+def scarce(job, nodes, load_file):
+    """Tiled Decode where the system refuses more memory after a while."""
+    import resource
+
+    import torch
+
+    vae = benchmark().random_vae(32)
+    latent = {"samples": torch.randn(1, 4, 64, 64, generator=torch.manual_seed(2))}
+    decode = partial(nodes["HypirTiledDecode"].execute, latent=latent, vae=vae)
+    decode(tile_px=128, overlap_px=16)  # so that what is needed once is there
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + job["room_mib"] * 2**20, -1))
+    decoded = decode(tile_px=512, overlap_px=64)
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    return {"decoded": decoded[0]}, {"decode": decoded.ui.as_dict()["text"][0]}
+
+
+def benchmark():
+    """Return the benchmark's module: it knows how to make a random VAE."""
+    path = Path(__file__).parents[2] / "benchmarks" / "comfyui_tiles.py"
+    spec = importlib.util.spec_from_file_location("comfyui_tiles", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+JOBS = {"step": step, "refuse": refuse, "whole": whole, "vae_tiles": vae_tiles, "scarce": scarce}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -58,7 +58,8 @@ class Run:
 
     prompt_id: str
     messages: list[dict[str, Any]] = field(default_factory=list)
-    previews: int = 0
+    previews: list[bytes] = field(default_factory=list)
+    """The pictures shown while it ran, as JPEG."""
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [message["data"] for message in self.messages if message["type"] == kind]
@@ -144,7 +145,7 @@ class Server:
             while True:
                 message = socket_.recv()
                 if isinstance(message, bytes):
-                    run.previews += 1
+                    run.previews.append(message[message.index(b"\xff\xd8\xff") :])
                     continue
                 content = json.loads(message)
                 if content["data"].get("prompt_id", run.prompt_id) != run.prompt_id:

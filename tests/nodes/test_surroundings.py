@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "es", "de")
@@ -55,6 +57,16 @@ def test_workflows_name_our_nodes_and_their_inputs(path):
 def test_every_workflow_exists_in_both_forms():
     browser = {path.name for path in (ROOT / "workflows").glob("*.json")}
     assert browser == {path.name for path in (ROOT / "workflows" / "api").glob("*.json")}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.stem)
+def test_what_the_template_browser_wants(path):
+    """A picture of the same name, small; and an id that its check of workflows takes."""
+    with Image.open(path.with_suffix(".jpg")) as thumbnail:
+        assert thumbnail.format == "JPEG"
+        assert max(thumbnail.size) <= 800
+    assert path.with_suffix(".jpg").stat().st_size < 60_000
+    assert uuid.UUID(json.loads(path.read_text(encoding="utf-8"))["id"])
 
 
 def test_registry_entry():
