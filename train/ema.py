@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .sharding import like
+
 
 class Ema:
     """A shadow copy s of the weights w, updated after every optimiser step n = 0, 1, ….
@@ -47,5 +49,5 @@ class Ema:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state made by `state_dict`, on the device of the present shadow."""
         for name, value in self.shadow.items():
-            value.copy_(state["shadow"][name])
+            value.copy_(like(state["shadow"][name], value))
         self.updates = state["updates"]

@@ -15,6 +15,7 @@ from hypir_core.weights.spec import LoraSpec, WeightsSpec, spec_to_metadata
 from hypir_core.weights.tensors import write_tensors
 
 from .players import Player, trained_state
+from .sharding import whole
 
 RAW = "generator.safetensors"
 AVERAGED = "generator_ema.safetensors"
@@ -26,17 +27,20 @@ def export_generator(
 ) -> tuple[Path, ...]:
     """Write the generator's weights as they are, and their moving average if there is one; return the files.
 
+    Every process calls this, the main one writes.
+
     Raises:
         WeightsError: a file cannot be written.
     """
     states = {RAW: trained_state(accelerator.unwrap_model(player.module))}
     if player.ema:
         states[AVERAGED] = player.ema.shadow
-    return tuple(
-        path
-        for name, state in states.items()
-        for path in write_weights(run_dir / name, state, spec, original_pth=original_pth)
-    )
+    written: list[Path] = []
+    for name, state in states.items():
+        tensors = whole(state)
+        if accelerator.is_main_process:
+            written += write_weights(run_dir / name, tensors, spec, original_pth=original_pth)
+    return tuple(written)
 
 
 def write_weights(

@@ -16,6 +16,7 @@ from hypir_core.errors import ConfigError, TrainingDivergedError
 
 from .config import EmaConfig, LrShape, Optimiser, OptimiserConfig
 from .ema import Ema
+from .sharding import at_rest, like, optimiser_state_like, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +37,18 @@ class Player:
 
     def state_dict(self, accelerator: Accelerator) -> dict[str, Any]:
         """Return what a checkpoint needs: trained tensors, optimiser, schedule and moving average."""
-        return {
+        state = {
             "weights": trained_state(accelerator.unwrap_model(self.module)),
             "optimiser": self.optimiser.state_dict(),
             "lr_schedule": self.lr_schedule.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
         }
+        return whole(state)
 
     def load_state_dict(self, state: Mapping[str, Any], accelerator: Accelerator) -> None:
         """Take over a state made by `state_dict`."""
         load_trained_state(accelerator.unwrap_model(self.module), state["weights"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(optimiser_state_like(state["optimiser"], self.optimiser))
         self.lr_schedule.load_state_dict(state["lr_schedule"])
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
@@ -67,8 +69,9 @@ def build_player(
     optimiser = _optimiser(name, module, config)
     moves = math.ceil(max_steps / config.every) - math.ceil(start / config.every)
     lr_schedule = LambdaLR(optimiser, lambda move: lr_factor(config, move, moves))
-    average = Ema(trained_state(module), decay=ema.decay, warmup=ema.warmup) if ema else None
     prepared_module, prepared_optimiser = accelerator.prepare(module, optimiser)
+    start_weights = trained_state(accelerator.unwrap_model(prepared_module))
+    average = Ema(start_weights, decay=ema.decay, warmup=ema.warmup) if ema else None
     return Player(name, prepared_module, prepared_optimiser, lr_schedule, config, average)
 
 
@@ -83,7 +86,7 @@ def move(player: Player, accelerator: Accelerator, step: int) -> Tensor:
     """
     parameters = [p for p in player.module.parameters() if p.requires_grad]
     limit = player.config.clip_norm or math.inf
-    norm = torch.as_tensor(accelerator.clip_grad_norm_(parameters, limit)).detach()
+    norm = whole(torch.as_tensor(accelerator.clip_grad_norm_(parameters, limit)).detach())
     if accelerator.scaler is None and not norm.isfinite():
         raise TrainingDivergedError(step, f"gradient of {player.name}", float(norm))
     player.optimiser.step()
@@ -118,6 +121,7 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
     A buffer belongs to its nearest enclosing module that has parameters of its own, so that spectral norm's
     vectors are kept while the statistics of a frozen trunk are not.
     """
+    at_rest(module)
     parameters = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
     trained_modules = {name.rpartition(".")[0] for name in parameters}
     owning = {name.rpartition(".")[0] for name, _ in module.named_parameters()}
@@ -134,7 +138,7 @@ def load_trained_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy tensors made by `trained_state` into a module of the same build."""
     with torch.no_grad():
         for name, tensor in trained_state(module).items():
-            tensor.copy_(state[name])
+            tensor.copy_(like(state[name], tensor))
 
 
 def _owner(buffer: str, owning: set[str]) -> str | None:

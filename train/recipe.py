@@ -35,6 +35,7 @@ from .losses import WeightedLoss, build_losses
 from .options import check_options
 from .players import Player, build_player, move, trained_state
 from .run_folder import describe_run, resume_settings
+from .sharding import check_distribution, is_split, whole
 from .stop import StopRequest, stop_on_signals
 from .tracking import Meter, Tracker, open_trackers, picture_grid
 from .validation import FixedPairs, Validated, averaged_weights, fixed_pairs, validate
@@ -351,12 +352,12 @@ def validate_average(run: Run, done: int) -> bool:
     if run.best and score <= run.best.value:
         return False
     run.best = Best(done, config.best, score)
+    weights = whole(
+        run.player.ema.shadow
+        if run.player.ema
+        else trained_state(run.accelerator.unwrap_model(run.player.module))
+    )
     if run.accelerator.is_main_process:
-        weights = (
-            run.player.ema.shadow
-            if run.player.ema
-            else trained_state(run.accelerator.unwrap_model(run.player.module))
-        )
         write_weights(
             run.config.output_dir / BEST,
             weights,
@@ -381,18 +382,17 @@ def checkpoint(run: Run, done: int) -> None:
 
 
 def finish(run: Run, done: int) -> None:
-    """Export the weights."""
-    if run.accelerator.is_main_process:
-        for path in export_generator(
-            run.config.output_dir,
-            run.player,
-            _spec(run, done),
-            run.accelerator,
-            original_pth=run.config.export.original_pth,
-        ):
-            log.info("wrote %s", path)
-        for rival in run.rivals:
-            log.info("wrote %s", rival.write(run.config.output_dir, run.accelerator))
+    """Export the weights; every process calls this."""
+    for path in export_generator(
+        run.config.output_dir,
+        run.player,
+        _spec(run, done),
+        run.accelerator,
+        original_pth=run.config.export.original_pth,
+    ):
+        log.info("wrote %s", path)
+    for rival in run.rivals:
+        log.info("wrote %s", rival.write(run.config.output_dir, run.accelerator))
     run.accelerator.wait_for_everyone()
 
 
@@ -400,17 +400,13 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     precision = "no" if config.precision is Precision.fp32 else config.precision.value
     if config.precision is Precision.fp16 and (config.cpu or not torch.cuda.is_available()):
         raise ConfigError("precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
-    for name, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED")):
-        if os.environ.get(variable, "false").lower() == "true":
-            raise ConfigError(
-                f"accelerate's distributed_type: {name} splits the weights of one model, this loop trains several "
-                "players whole on every device; use train/accelerate/ddp.yaml or multi_node.yaml"
-            )
+    check_distribution(os.environ, config.precision)
     return Accelerator(mixed_precision=precision, cpu=config.cpu)
 
 
 def _pairs(config: TrainConfig, generator: Generator, accelerator: Accelerator) -> FixedPairs | None:
-    if config.validation is None or not accelerator.is_main_process:
+    # A split network needs all processes for a pass; each then measures the same.
+    if config.validation is None or not (accelerator.is_main_process or is_split(accelerator)):
         return None
     return fixed_pairs(config.validation, scale=generator.scale, grain_px=generator.grain_px)
 

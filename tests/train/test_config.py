@@ -90,14 +90,20 @@ def test_bad_values_are_explained(item, message):
 @pytest.mark.parametrize("path", sorted(ACCELERATE.glob("*.yaml")), ids=lambda path: path.stem)
 def test_accelerate_reads_its_configs(path: Path):
     read = load_config_from_file(str(path))
-    assert read.distributed_type == DistributedType.MULTI_GPU
+    assert read.distributed_type == {"fsdp": DistributedType.FSDP}.get(path.stem, DistributedType.MULTI_GPU)
     assert path.read_text(encoding="utf-8").startswith(
         f"# accelerate launch --config_file train/accelerate/{path.name} "
     )
 
 
-@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_split_weights_are_refused(variable, monkeypatch):
+@pytest.mark.parametrize(
+    ("variable", "key"),
+    [("ACCELERATE_USE_DEEPSPEED", "distributed_type"), ("ACCELERATE_USE_FSDP", r"fsdp_config\.fsdp_version")],
+)
+def test_what_accelerate_may_not_do_is_refused(variable, key, monkeypatch):
     monkeypatch.setenv(variable, "true")
-    with pytest.raises(ConfigError, match=r"distributed_type: .* use train/accelerate/ddp\.yaml"):
+    if "FSDP" in variable:
+        with pytest.raises(ConfigError, match=r"precision: FSDP .* fp32 only, got bf16"):
+            build(load_config("tiny_cpu_pixel", [*NEEDED, "precision=bf16"]))
+    with pytest.raises(ConfigError, match=rf"{key}: .* use train/accelerate/fsdp\.yaml"):
         build(load_config("tiny_cpu_pixel", NEEDED))

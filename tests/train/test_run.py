@@ -17,6 +17,7 @@ from hypir_core.errors import ConfigError, SpecMismatchError, TrainingDivergedEr
 from hypir_core.models.generators import GENERATORS
 from hypir_core.weights.spec import GeneratorSpec, spec_from_metadata
 from hypir_core.weights.tensors import read_tensors
+from tests.train.equality import assert_equal
 from train.__main__ import main
 from train.checkpoint import newest_checkpoint
 from train.config import TrainConfig, load_config
@@ -39,21 +40,6 @@ def state_of(run_dir: Path) -> dict:
     newest = newest_checkpoint(run_dir)
     assert newest is not None
     return torch.load(newest / "players.pt", weights_only=True)["generator"]
-
-
-def assert_equal(left, right) -> None:
-    if isinstance(left, torch.Tensor):
-        assert torch.equal(left, right)
-    elif isinstance(left, dict):
-        assert left.keys() == right.keys()
-        for key in left:
-            assert_equal(left[key], right[key])
-    elif isinstance(left, (list, tuple)):
-        assert len(left) == len(right)
-        for a, b in zip(left, right, strict=True):
-            assert_equal(a, b)
-    else:
-        assert left == right
 
 
 def test_stopped_and_resumed_equals_straight_to_the_last_bit(photos, tmp_path, monkeypatch):
@@ -203,6 +189,11 @@ def test_warm_start_takes_the_weights_of_base_model(photos, tmp_path):
     assert_equal(dict(run.player.module.state_dict()), load_file(weights))
     with pytest.raises(SpecMismatchError, match=r"base_model: .*generator\.options"):
         build(tiny(photos, tmp_path / "third", 2, f"base_model={weights}", "generator.options.features=12"))
+
+
+def test_an_export_that_the_generator_does_not_have_is_refused(photos, tmp_path):
+    with pytest.raises(ConfigError, match=r"export\.original_pth: only a LoRA"):
+        build(tiny(photos, tmp_path, 1, "export.original_pth=true"))
 
 
 def test_command_line_reports_settings_and_pictures_that_are_wrong(photos, tmp_path, capsys):

@@ -25,6 +25,8 @@ class ValidationConfig:
     every: int = 1000
     count: int = 16
     """Pictures used, the first ones by name, or as listed."""
+    most_px: int | None = None
+    """Longest side that is used, from the middle of the picture; for generators that need much memory."""
     recipes: tuple[str, ...] = ("realesrgan", "bicubic")
     seed: int = 0
     images: int = 4
@@ -41,6 +43,7 @@ class ValidationConfig:
             [
                 *at_least(self, 1, "every", "count"),
                 *at_least(self, 0, "images"),
+                *(at_least(self, 1, "most_px") if self.most_px is not None else []),
                 *(
                     [
                         f"best must be one of {', '.join(metrics)}, got {self.best!r}"

@@ -30,15 +30,18 @@ def read_fixed(
 ) -> Mapping[str, tuple[Batch, ...]]:
     """Read the first `count` pictures and degrade them with every recipe, or take their given partners.
 
-    Returns per recipe one batch of one picture each, on the CPU; sides are cut to multiples of `grain_px`,
-    which divides by `scale`.
+    Returns per recipe one batch of one picture each, on the CPU: the middle of the picture, with sides that are
+    multiples of `grain_px`, which divides by `scale`, and at most `config.most_px`.
 
     Raises:
         ConfigError: nothing usable is there; names the key.
     """
     fit = Fit(least_px=least_px, scale=scale)
     source = open_place(config.root, config.source, key=KEY, fit=fit)
-    items = [_cut_to_multiple(item, grain_px, scale) for item in _first(source, config.count)]
+    items = [
+        _middle(item, grain_px=grain_px, most_px=config.most_px, scale=scale)
+        for item in _first(source, config.count)
+    ]
     if source.paired:
         return {GIVEN: tuple(_given(item) for item in items)}
     return {name: _degraded(items, name, seed=config.seed, scale=scale) for name in config.recipes}
@@ -76,10 +79,15 @@ def _given(item: Item) -> Batch:
     return Batch(_to_01(item.hq), _to_01(item.lq), (item.prompt,))
 
 
-def _cut_to_multiple(item: Item, grain_px: int, scale: int) -> Item:
-    height, width = (side - side % grain_px for side in item.hq.shape[-2:])
-    lq = item.lq[:, : height // scale, : width // scale] if item.lq is not None else None
-    return Item(item.hq[:, :height, :width], lq, item.prompt)
+def _middle(item: Item, *, grain_px: int, most_px: int | None, scale: int) -> Item:
+    whole_px = item.hq.shape[-2:]
+    height, width = (max(1, min(side, most_px or side) // grain_px) * grain_px for side in whole_px)
+    # The low-quality half is cut at the same place, so it must be one of its pixels.
+    top, left = ((w - p) // 2 // scale * scale for w, p in zip(whole_px, (height, width), strict=True))
+    lq = item.lq
+    if lq is not None:
+        lq = lq[:, top // scale : (top + height) // scale, left // scale : (left + width) // scale]
+    return Item(item.hq[:, top : top + height, left : left + width], lq, item.prompt)
 
 
 def _to_01(image: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class ClipConvNextOptions:
     trunk: str = "convnext_xxlarge"
     """An open_clip model with a ConvNeXt image tower."""
     pretrained: str | None = "laion2b_s34b_b82k_augreg_soup"
-    """An open_clip tag (downloaded once), the path of a file, or null: random weights, which still are of use."""
+    """An open_clip tag (downloaded once), the path of its file, or null: random weights, for tests."""
     trunk_format: TrunkFormat = TrunkFormat.bf16
     checkpoint_trunk: bool = False
     """Compute the trunk's activations again in the backward pass: less memory, more time."""

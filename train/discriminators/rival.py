@@ -18,11 +18,12 @@ from hypir_core.errors import ConfigError
 from ..config import DiscriminatorConfig, TrainConfig
 from ..players import Player, build_player
 from ..ramps import ramp_factor
+from ..sharding import at_rest, whole
 from .catalog import ADVERSARIAL, DISCRIMINATORS, AdversarialLoss
 from .feature_matching import feature_matching
 from .judgement import Judgement, Logits
 from .r1 import r1_penalty
-from .weights_file import read_discriminator, write_discriminator
+from .weights_file import file_tensors, read_discriminator, write_discriminator
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +83,15 @@ class Rival:
         return terms, logits
 
     def write(self, run_dir: Path, accelerator: Accelerator) -> Path:
-        """Write its weights as ``discriminator_<name>.safetensors``; return the file."""
+        """Write its weights as ``discriminator_<name>.safetensors``; return the file.
+
+        Every process calls this, the main one writes.
+        """
         path = run_dir / f"discriminator_{self.player.name}.safetensors"
         module: Any = accelerator.unwrap_model(self.player.module)
-        write_discriminator(path, module.in_file)
+        tensors = whole(file_tensors(at_rest(module).in_file))
+        if accelerator.is_main_process:
+            write_discriminator(path, tensors)
         return path
 
     def _r1_due(self, step: int) -> bool:

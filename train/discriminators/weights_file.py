@@ -27,14 +27,13 @@ def file_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {_legacy(name): tensor.detach() for name, tensor in module.state_dict().items()}
 
 
-def write_discriminator(path: Path, module: nn.Module) -> None:
-    """Write `module` as safetensors.
+def write_discriminator(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write `file_tensors` as safetensors.
 
     Raises:
         WeightsError: the file cannot be written.
     """
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in file_tensors(module).items()}
-    write_tensors(path, tensors, {})
+    write_tensors(path, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {})
 
 
 def read_discriminator(module: nn.Module, path: Path, *, key: str) -> None:

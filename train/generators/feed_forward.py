@@ -20,8 +20,17 @@ from .base import Generator
 
 
 def feed_forward(architecture: str, config: TrainConfig, device: torch.device) -> Generator:
-    """Make a generator of `hypir_core.models.generators`; nothing of it is frozen, so `device` is not used."""
+    """Make a generator of `hypir_core.models.generators`; nothing of it is frozen, so `device` is not used.
+
+    Raises:
+        ConfigError: options that the architecture does not take, or an export that it does not have.
+        WeightsError: `base_model` cannot be read or does not fit.
+    """
     del device
+    if config.export.original_pth:
+        raise ConfigError(
+            f"export.original_pth: only a LoRA has an original layout, {architecture} has none; set it to false"
+        )
     sizes = sizes_of(architecture, config.generator.options)
     module = ARCHITECTURES.get(architecture)(**sizes)
     if config.base_model is not None:

@@ -22,7 +22,7 @@ from hypir_core.diffusion.one_step import one_step_x0
 from hypir_core.diffusion.schedule import a_bar_at
 from hypir_core.errors import ConfigError, WeightsNotFoundError
 from hypir_core.image.resize import resize
-from hypir_core.models.backbone import Backbone, load_base
+from hypir_core.models.backbone import Backbone, load_base, require_prediction
 from hypir_core.models.prompt import encode_prompt, tokenize
 from hypir_core.models.sd21 import SD21_UNET
 from hypir_core.weights.locate import locate_base, locate_lora
@@ -108,11 +108,18 @@ def sd2_lora(config: TrainConfig, device: torch.device) -> Generator:
 def sd2_lora_on(
     backbone: Backbone, options: Sd2LoraOptions, *, base: str | None, device: torch.device
 ) -> Generator:
-    """Make the generator of a base model in memory, which becomes part of it."""
+    """Make the generator of a base model in memory, which becomes part of it.
+
+    Args:
+        backbone: on the CPU; its UNet and VAE in the format in which they are to stay.
+        options: ``generator.options``.
+        base: what the config calls the base model, for the spec of a model that has no public name.
+        device: where the frozen networks go.
+    """
     unet: Any = backbone.unet
     vae: Any = backbone.vae
     base_hash = _hash_of(unet, vae)
-    start = _read_start(unet, options) if options.lora is not None else None
+    start = _read_start(backbone, options) if options.lora is not None else None
     rank = _rank(options, start)
     add_lora_(unet, rank=rank, targets=options.target_modules, start=start)
     if options.gradient_checkpointing:
@@ -137,6 +144,8 @@ def sd2_lora_on(
         image_pm1 = vae.decode((x0 / backbone.scaling_factor).to(vae.dtype), return_dict=False)[0]
         return image_pm1.float() / 2 + 0.5
 
+    origin = f"from {start.path.name}, " if start and start.path else ""
+
     def spec(export: ExportConfig, trained_with: str) -> LoraSpec:
         return LoraSpec(
             base_model=_public_name(unet, base),
@@ -151,7 +160,6 @@ def sd2_lora_on(
             licence=export.licence,
         )
 
-    origin = f"from {start.path.name}, " if start and start.path else ""
     levels = len(vae.config.block_out_channels) + len(unet.config.block_out_channels) - 2
     return Generator(
         module=unet,
@@ -163,14 +171,15 @@ def sd2_lora_on(
     )
 
 
-def _read_start(unet: nn.Module, options: Sd2LoraOptions) -> Lora:
-    """Read the LoRA to start from and check it against the UNet and the other options."""
+def _read_start(backbone: Backbone, options: Sd2LoraOptions) -> Lora:
+    """Read the LoRA to start from and check it against the base model and the other options."""
     try:
         path = locate_lora(None if options.lora == AUTO else options.lora)
     except WeightsNotFoundError as err:
         raise WeightsNotFoundError(f"generator.options.lora: {err}\nthen set it to the file") from err
-    lora = read_lora(path, adaptable_modules(dict(unet.named_parameters())))
+    lora = read_lora(path, adaptable_modules(dict(backbone.unet.named_parameters())))
     stated = lora.spec or LoraSpec(rank=lora.rank, alpha=lora.alpha)
+    require_prediction(backbone, stated.prediction)
     raise_all(
         [
             f"generator.options.{key}: {path} was trained with {theirs}, the options say {ours}; "
@@ -201,7 +210,7 @@ def _conditions(backbone: Backbone, device: torch.device) -> Callable[[Sequence[
 
     @lru_cache(maxsize=PROMPTS_KEPT)
     def encode(prompt: str) -> Tensor:
-        if prompt:
+        if prompt.strip():
             backbone.text_encoder.to(device)
         tokens = tokenize(prompt, backbone.tokenizer, vocabulary=backbone.vocabulary)
         return encode_prompt(backbone.text_encoder, tokens.ids).to(device)
