@@ -15,6 +15,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 CPU_BUDGET_BYTES = 128 << 20
 """Working memory that a batch of tiles may take on a CPU, where larger batches gain no speed."""
 
+CPU_TILE_BYTES = 2 << 30
+"""Working memory that one tile may take on a CPU."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
@@ -84,6 +87,11 @@ def free_memory_bytes(device: torch.device) -> int:
     return CPU_BUDGET_BYTES
 
 
+def tile_memory_bytes(device: torch.device) -> int:
+    """Return the memory that one tile alone may take: what is free on a GPU, `CPU_TILE_BYTES` on a CPU."""
+    return CPU_TILE_BYTES if device.type == "cpu" else free_memory_bytes(device)
+
+
 def release_cached_memory(device: torch.device) -> None:
     """Give unused blocks of our own process back to the device, before a retry with less."""
     if device.type == "cuda":
@@ -104,8 +112,9 @@ def describe_device(device: torch.device) -> str:
 
 def cpu_bfloat16_units() -> str | None:
     """Return the name of the CPU's bfloat16 matrix units (``AMX`` or ``AVX512``), or None where it has none."""
-    if not hasattr(torch.cpu, "get_capabilities"):  # torch < 2.11
-        return "AMX" if torch.cpu._is_amx_tile_supported() else None
+    if not hasattr(torch.cpu, "get_capabilities"):  # torch < 2.11; torch < 2.5 does not know AMX either
+        known = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        return "AMX" if known() else None
     capabilities = torch.cpu.get_capabilities()
     return next(
         (n for n, key in (("AMX", "amx_bf16"), ("AVX512", "avx512_bf16")) if capabilities.get(key)), None

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import caption, convert, degrade, demo, doctor, engines, evaluate, restore
+from . import bench, caption, convert, degrade, demo, doctor, engines, evaluate, restore
 
 app = typer.Typer(
     help="Restore old, small, blurred or over-compressed pictures.",
@@ -21,6 +21,7 @@ app.command("eval")(evaluate.eval_command)
 app.command("caption")(caption.caption_command)
 app.command("convert")(convert.convert_command)
 app.command("demo")(demo.demo_command)
+app.command("bench")(bench.bench_command)
 app.command("doctor")(doctor.doctor_command)
 app.command("engines")(engines.engines_command)
 

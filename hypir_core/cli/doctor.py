@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from . import console
+
+if TYPE_CHECKING:
+    from ..planner import RunPlan
 
 PACKAGES = {
     "torch": "",
@@ -29,11 +32,35 @@ PACKAGES = {
 """Package → the extra that brings it (none for what is always there)."""
 
 
-def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor_command(
+    plan: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Say instead how a result of this size would be made: 4096x4096."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="With --plan: the engine.")] = "one-step",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="With --plan: its settings.")
+    ] = None,
+    device_name: Annotated[
+        str, typer.Option("--device", help="With --plan: auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    dtype: Annotated[str, typer.Option(help="With --plan: auto, float32, bfloat16 or float16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Say what is installed, which engines are usable, and the exact commands that get what is missing."""
     from ..device import describe_device, free_memory_bytes, pick_device, pick_dtype
     from ..engines.catalog import ENGINES
 
+    if plan is not None:
+        from ..config import parse_assignments
+        from ..image.size import parse_size
+        from ..planner import plan_run
+
+        where = pick_device(device_name)
+        options = parse_assignments(option or [])
+        found = plan_run(engine, parse_size(plan), options=options, device=where, dtype=dtype)
+        _print_plan(found, as_json=as_json)
+        return
     device = pick_device("auto")
     packages = {name: _version(name) for name in PACKAGES}
     engines = {entry.name: list(entry.load().missing()) for entry in ENGINES}
@@ -65,6 +92,44 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="Print J
     for name, missing in engines.items():
         table.add_row(name, "no" if missing else "yes", "\n".join(missing))
     console.out.print(table)
+
+
+def _print_plan(plan: RunPlan, *, as_json: bool) -> None:
+    from ..config import to_plain
+
+    if as_json:
+        sums = {
+            "least_seconds": plan.least_seconds,
+            "seconds": plan.seconds,
+            "working_bytes": plan.working_bytes,
+        }
+        console.out.print_json(json.dumps(to_plain(plan) | sums, ensure_ascii=False))
+        return
+    h, w = plan.output_px
+    rate = plan.matrix_flops_per_second / 1e12
+    console.out.print(f"{plan.engine}, {w}×{h} px on {plan.device} in {plan.dtype}")
+    table = Table("stage", "tiles", "at a time", "memory MiB", "TFLOP", "seconds")
+    for stage in plan.stages:
+        table.add_row(
+            stage.name,
+            stage.tiles,
+            str(stage.batch),
+            f"{stage.working_bytes / 2**20:.0f}",
+            f"{stage.flops / 1e12:.2f}",
+            "–" if stage.seconds is None else f"{stage.seconds:.1f}",
+        )
+    console.out.print(table)
+    console.out.print(
+        f"memory: {plan.working_bytes / 2**20:.0f} MiB above the weights, and {plan.canvas_bytes / 2**20:.0f} MiB "
+        f"for the whole picture on the {plan.canvas_device}"
+    )
+    at_least = f"at least {plan.least_seconds:.1f} s at this device's {rate:.2f} TFLOP/s of matrix products"
+    if plan.seconds is None:
+        console.out.print(
+            f"time: {at_least}; `hypir bench --engine {plan.engine}` finds out how near it comes"
+        )
+    else:
+        console.out.print(f"time: about {plan.seconds:.1f} s; {at_least}")
 
 
 def _version(package: str) -> str | None:

@@ -12,6 +12,7 @@ import typer
 from ..color.mode import ColorFix
 from ..errors import Cancelled, ConfigError
 from . import console
+from .allocator import keep_freed_memory
 
 ONE_STEP = "Settings of --engine one-step"
 
@@ -157,6 +158,7 @@ def restore_command(
     if compare is not None and bool(compare.suffix) == is_folder:
         kind = "a folder, because the output is one" if is_folder else "a file ending in .png"
         raise ConfigError(f"--compare must be {kind}, got {compare}")
+    keep_freed_memory()
     where = pick_device(device)
     loaded, chosen = load_engine(
         engine,

@@ -36,6 +36,8 @@ class EngineEntry:
     """Dataclass of the settings that only this engine has; its fields hold the defaults."""
     load: Callable[[], EngineLoader]
     """Import the loader: nothing heavy is imported to list the engines."""
+    skeleton: Callable[[], EngineLoader]
+    """Import what makes the same engine on torch's meta device, shapes without numbers, to plan a run."""
     missing: Callable[[], tuple[str, ...]] = field(default=lambda: ())
     """Say what is missing before the engine can be used, one line each with the command that mends it."""
 
@@ -132,12 +134,20 @@ def _missing_for_one_step() -> tuple[str, ...]:
 ENGINES: Registry[EngineEntry] = Registry("engine")
 ENGINES.add(
     "built-in",
-    EngineEntry(options=BuiltInOptions, load=lazy(".generator_files:load_built_in", __package__)),
+    EngineEntry(
+        options=BuiltInOptions,
+        load=lazy(".generator_files:load_built_in", __package__),
+        skeleton=lazy(".generator_files:built_in_skeleton", __package__),
+    ),
     summary="the small restorer inside this package: ×4, no download",
 )
 ENGINES.add(
     "upscaler",
-    EngineEntry(options=UpscalerOptions, load=lazy(".generator_files:load_upscaler", __package__)),
+    EngineEntry(
+        options=UpscalerOptions,
+        load=lazy(".generator_files:load_upscaler", __package__),
+        skeleton=lazy(".generator_files:upscaler_skeleton", __package__),
+    ),
     summary="any super-resolution model file (--option weights=FILE)",
 )
 ENGINES.add(
@@ -145,6 +155,7 @@ ENGINES.add(
     EngineEntry(
         options=OneStepOptions,
         load=lazy(".one_step_files:load_one_step", __package__),
+        skeleton=lazy(".one_step_skeleton:one_step_skeleton", __package__),
         missing=_missing_for_one_step,
     ),
     summary="one diffusion step of Stable Diffusion 2.1-base with a HYPIR-style LoRA: any scale, strongest",

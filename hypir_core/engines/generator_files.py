@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,24 @@ def load_upscaler(
     """Load a super-resolution model file: ours by its spec, any other through spandrel."""
     del fetch
     return _load(options.weights, "upscaler", device, dtype)
+
+
+def built_in_skeleton(
+    options: BuiltInOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
+) -> tuple[FeedForward, torch.dtype]:
+    """Return the built-in restorer on torch's meta device."""
+    return _without_numbers(*load_built_in(options, device, dtype, fetch))
+
+
+def upscaler_skeleton(
+    options: UpscalerOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
+) -> tuple[FeedForward, torch.dtype]:
+    """Return `load_upscaler`'s engine on torch's meta device; the file is read, for its shapes."""
+    return _without_numbers(*load_upscaler(options, device, dtype, fetch))
+
+
+def _without_numbers(engine: FeedForward, dtype: torch.dtype) -> tuple[FeedForward, torch.dtype]:
+    return replace(engine, net=engine.net.to("meta")), dtype
 
 
 def upscaler_of(model: Any, *, label: str) -> tuple[FeedForward, torch.dtype]:

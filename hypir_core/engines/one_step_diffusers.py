@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ..device import free_memory_bytes
 from ..models.backbone import Backbone
+from ..models.cpu_attention import use_cpu_attention_
+from ..models.fast_layers import use_fast_layers_
 from ..models.prompt import encode_prompt, tokenize, truncation_note
 from ..models.vae_exact import exact_decode, exact_encode, map_bytes_per_px
 from .one_step import LATENT_PX, OneStepNetworks, Prompt
@@ -30,6 +32,10 @@ def diffusers_networks(
     With `exact_vae`, encode and decode want whole canvases (`models.vae_exact`).
     """
     layout = _layout(dtype, device)
+    for net in (backbone.unet, backbone.vae):
+        use_fast_layers_(net)
+        if device.type == "cpu":
+            use_cpu_attention_(net)
     unet, vae = (_cast(net, dtype, layout) for net in (backbone.unet, backbone.vae))
 
     def encode(image_pm1: Tensor) -> Tensor:
@@ -65,11 +71,11 @@ def diffusers_networks(
         read_prompt=read_prompt,
         place_vae=partial(_place, vae),
         place_unet=partial(_place, unet),
-        # Measured on a CPU in full size: VAE 20 bytes per channel of the finest level in float32 (4.2 kB per
-        # pixel to decode, 2.6 kB to encode), UNet 450 bytes per pixel in bfloat16.
-        encode_bytes_per_px=5.0 * wide * dtype.itemsize,
-        predict_bytes_per_px=45.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
-        decode_bytes_per_px=5.0 * wider * dtype.itemsize,
+        # Measured on a CPU in full size and bfloat16, with freed memory kept (`cli.allocator`): whole runs take
+        # 4000 to 4600 bytes per pixel of the decoder's tile; one encode alone 1980, one step 570.
+        encode_bytes_per_px=8.0 * wide * dtype.itemsize,
+        predict_bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
+        decode_bytes_per_px=8.5 * wider * dtype.itemsize,
         vae_in_float32=partial(_in_float32, vae),
         unet_in_float32=partial(_in_float32, unet),
     )

@@ -56,8 +56,8 @@ def load_one_step(
 
         backbone = random_backbone()
         random_lora_(backbone.unet, rank=256)
-        restorer = _Restorer(spec=LoraSpec(rank=256, alpha=256), label="random")
-        return _engine(backbone, restorer, options, device, chosen), chosen
+        restorer = Restorer(spec=LoraSpec(rank=256, alpha=256), label="random")
+        return make_engine(backbone, restorer, options, device, chosen), chosen
     if fetch is None and options.download:
         fetch = partial(download, confirm=_announce)
     files = locate_base(options.base_model, offline=options.offline, fetch=fetch)
@@ -68,32 +68,32 @@ def load_one_step(
     else:
         restorer = _merge(backbone, locate_lora(options.lora, offline=options.offline, fetch=fetch), options)
     require_prediction(backbone, restorer.spec.prediction)
-    return _engine(backbone, restorer, options, device, chosen), chosen
+    return make_engine(backbone, restorer, options, device, chosen), chosen
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Restorer:
+class Restorer:
     """What made a restorer of the base model."""
 
     spec: LoraSpec
     label: str
 
 
-def _merge(backbone: Backbone, path: Path, options: OneStepOptions) -> _Restorer:
+def _merge(backbone: Backbone, path: Path, options: OneStepOptions) -> Restorer:
     lora = read_lora(path, adaptable_modules(dict(backbone.unet.named_parameters())))
     merge_lora_(backbone.unet, lora, strength=options.lora_strength)
     spec = lora.spec or LoraSpec(rank=lora.rank, alpha=lora.alpha)
     strength = "" if options.lora_strength == 1 else f" × {options.lora_strength:g}"
-    return _Restorer(spec=spec, label=f"{path.name} {_short_hash(path)}{strength}")
+    return Restorer(spec=spec, label=f"{path.name} {_short_hash(path)}{strength}")
 
 
-def _already_merged(spec: LoraSpec, backbone: Backbone, options: OneStepOptions) -> _Restorer:
+def _already_merged(spec: LoraSpec, backbone: Backbone, options: OneStepOptions) -> Restorer:
     if options.lora is not None or options.lora_strength != 1:
         raise ConfigError(
             f"{backbone.found_in}: a LoRA is already merged into this model; leave out lora and "
             "lora_strength, or give the plain base model"
         )
-    return _Restorer(spec=spec, label=f"merged, rank {spec.rank}")
+    return Restorer(spec=spec, label=f"merged, rank {spec.rank}")
 
 
 def _merged_spec(metadata: Mapping[str, str], where: str) -> LoraSpec | None:
@@ -107,9 +107,10 @@ def _merged_spec(metadata: Mapping[str, str], where: str) -> LoraSpec | None:
         raise WeightsError(f"{where}: {MERGED_KEY} cannot be read ({err}); merge the LoRA again") from err
 
 
-def _engine(
-    backbone: Backbone, restorer: _Restorer, options: OneStepOptions, device: torch.device, dtype: torch.dtype
+def make_engine(
+    backbone: Backbone, restorer: Restorer, options: OneStepOptions, device: torch.device, dtype: torch.dtype
 ) -> OneStep:
+    """Make the engine of a backbone whose LoRA is merged; folds its timestep in place."""
     lora = restorer.spec
     fold_timestep_(backbone.unet, lora.model_t)
     reference = options.reference_mode

@@ -57,3 +57,19 @@ class TargetSize:
                 f"choose a scale of at most {MAX_SIDE_PX / max(height_px, width_px):.2f}, or --longest-side"
             )
         return size
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``1024`` (a square) or ``4096x2048`` (width × height); return (height, width) in pixels.
+
+    Raises:
+        ConfigError: it is neither, or a side is not from 1 to 16384.
+    """
+    width, cross, height = text.lower().replace("×", "x").partition("x")
+    sides = (height, width) if cross else (width, width)
+    if not all(side.isdecimal() and 1 <= int(side) <= MAX_SIDE_PX for side in sides):
+        raise ConfigError(
+            f"a size is a side or WIDTHxHEIGHT, each from 1 to {MAX_SIDE_PX} px, for instance 1024 or "
+            f"4096x2048; got {text!r}"
+        )
+    return int(sides[0]), int(sides[1])

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from ..device import Runtime, free_memory_bytes, release_cached_memory
+from ..device import Runtime, release_cached_memory
 from ..errors import Cancelled, OutOfMemoryError
 from ..image.plane import Box, Plane
 from ..progress import Tick
 from .bad_tiles import Repeat, TileWatch, change
-from .memory import Rung, batch_that_fits, is_out_of_memory, next_rung
+from .choose import choose_tiles
+from .memory import Rung, is_out_of_memory, next_rung
 from .plan import TileConfig, TilePlan, plan_tiles
 from .window import AxisWeights, axis_weights
 
@@ -99,13 +100,15 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
     """
     started = time.perf_counter()
     rungs: list[str] = []
+    canvas_px = (plane.height_px, plane.width_px)
     rung = Rung(stage.tile or tile, 0, runtime.device)
     while True:
-        plan = stage.plan or plan_tiles(plane.height_px, plane.width_px, rung.tile, grain_px=stage.grain_px)
         try:
             stage.place(rung.device)
             if rung.batch == 0:  # what is free is known when the weights are there
-                rung = replace(rung, batch=_batch(stage, plan, runtime, rung.device))
+                chosen = choose_tiles(stage, canvas_px, tile=tile, runtime=runtime, device=rung.device)
+                rung = Rung(chosen.tile, chosen.batch, rung.device)
+            plan = stage.plan or plan_tiles(*canvas_px, rung.tile, grain_px=stage.grain_px)
             watch = TileWatch(stage.name)
             out = _run_plan(stage, plane, plan, rung=rung, runtime=runtime, watch=watch)
             break
@@ -135,15 +138,6 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
         bad_tiles=tuple(watch.notes),
     )
     return out, report
-
-
-def _batch(stage: Stage, plan: TilePlan, runtime: Runtime, device: torch.device) -> int:
-    tiles = len(plan.boxes)
-    if runtime.batch_tiles is not None:
-        return min(runtime.batch_tiles, tiles)
-    budget = free_memory_bytes(device) if runtime.memory_budget_bytes is None else runtime.memory_budget_bytes
-    area = plan.rows[0][1] * plan.columns[0][1]
-    return min(batch_that_fits(area, stage.bytes_per_px, budget), tiles)
 
 
 @torch.no_grad()

@@ -1,0 +1,101 @@
+"""What tiling costs in quality: the default plan and the original's, each against the untiled result.
+
+    uv run python benchmarks/tile_quality.py PICTURE [--size N ...] [--base MODEL --lora FILE]
+
+A one-step model in float32 enlarges the picture ×4 to N×N px, in one tile and in tiles: the tiny golden one (real
+layers, random weights) unless another is named. PSNR is of the result as a user gets it (colour fix included)
+against the untiled one, each by the rules of its own mode. The seam measure is the mean step across the
+tiles' edges over the mean step elsewhere, and beside it that of the untiled result on the same lines, which
+shows what the picture itself has there. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from hypir_core import Request, Runtime, TargetSize, load_engine, read_picture, restore, to_planes
+from hypir_core.engines.one_step import OneStep
+from hypir_core.engines.one_step_reference import OneStepReference
+from hypir_core.image.resize import resize
+from hypir_core.metrics.fidelity import psnr
+from hypir_core.metrics.seams import seam_measure
+from hypir_core.pipeline import tile_for
+from hypir_core.tiling.choose import choose_tiles
+
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "hypir"
+SCALE = 4
+
+
+def one_step(base: Path, lora: Path, *, reference_mode: bool) -> OneStep:
+    options = {"base_model": str(base), "lora": str(lora), "reference_mode": reference_mode}
+    engine, _ = load_engine("one-step", options=options, device=torch.device("cpu"), dtype="float32")
+    assert isinstance(engine, OneStep)
+    return engine
+
+
+def tile_edges(
+    engine: OneStep, picture_01: torch.Tensor, request: Request
+) -> tuple[list[int], list[int], str]:
+    """Return the lines where tiles of the decoder begin or end, (rows, columns), and the plan in words."""
+    size = tuple(side * SCALE for side in picture_01.shape[-2:])
+    prepared = engine.prepare(picture_01, (size[0], size[1]), request)
+    decode = engine.stages(prepared, request)[-1]
+    plane, tile = prepared.plane, tile_for(request, engine.spec.tile)
+    canvas = (plane.height_px, plane.width_px)
+    plan = choose_tiles(decode, canvas, tile=tile, runtime=Runtime(), device=torch.device("cpu")).plan
+    rows, columns = (
+        sorted({edge for start, length in spans for edge in (start, start + length) if 0 < edge < total})
+        for spans, total in ((plan.rows, size[0]), (plan.columns, size[1]))
+    )
+    return rows, columns, plan.summary()
+
+
+def measure(engine: OneStep, picture_01: torch.Tensor) -> dict[str, object]:
+    side = picture_01.shape[-1] * SCALE
+    request = Request(engine="one-step", target=TargetSize(scale=SCALE))
+    in_one = Request(engine="one-step", target=TargetSize(scale=SCALE), tile_px=side, overlap_px=0)
+    tiled = restore(engine, picture_01, request, Runtime())
+    whole = restore(engine, picture_01, in_one, Runtime())
+    assert all(stage.tiles.startswith("1×1") for stage in whole.report.stages)
+    rows, columns, plan = tile_edges(engine, picture_01, request)
+    return {
+        "tiles": "the original's" if isinstance(engine, OneStepReference) else "default",
+        "size_px": side,
+        "decode_plan": plan,
+        "psnr_db": round(float(psnr(tiled.image_01, whole.image_01)), 2),
+        "seam": round(seam_measure(tiled.image_01, rows, columns), 4),
+        "seam_untiled": round(seam_measure(whole.image_01, rows, columns), 4),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--size", type=int, nargs="+", default=[1024])
+    parser.add_argument("--base", type=Path, default=GOLDEN / "model")
+    parser.add_argument("--lora", type=Path, default=GOLDEN / "lora.pth")
+    given = parser.parse_args()
+    image_01, _ = to_planes(read_picture(given.picture))
+    short = min(image_01.shape[-2:])
+    engines = [one_step(given.base, given.lora, reference_mode=mode) for mode in (False, True)]
+    results = []
+    for side in given.size:
+        small = resize(image_01[..., :short, :short], (side // SCALE, side // SCALE)).clamp(0, 1)
+        results += [measure(engine, small) for engine in engines]
+    report = {
+        "model": "tests/golden/hypir" if given.base == GOLDEN / "model" else given.base.name,
+        "picture": given.picture.name,
+        "results": results,
+        "torch": torch.__version__,
+    }
+    print(json.dumps(report, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

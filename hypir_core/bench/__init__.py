@@ -1,0 +1,1 @@
+"""How fast, in how much memory, and how near to what the machine can do: the measurements of ``hypir bench``."""

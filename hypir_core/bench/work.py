@@ -1,0 +1,71 @@
+"""How much arithmetic a stage does: counted by running one batch of its tiles, which also warms everything up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..device import Runtime
+from ..image.plane import Plane
+from ..tiling.choose import choose_tiles
+from ..tiling.plan import TileConfig
+from ..tiling.run import Stage
+from .matrix_rate import synchronize
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageWork:
+    """What one stage has to do for one picture."""
+
+    name: str
+    tiles: int
+    batch: int
+    flops: int
+    """Floating-point operations of all its tiles: 2 per multiplication with addition, of convolutions, matrix
+    products and attention only."""
+
+
+@torch.inference_mode()
+def count_work(
+    stages: Sequence[Stage], plane: Plane, *, tile: TileConfig, runtime: Runtime
+) -> tuple[StageWork, ...]:
+    """Run one batch of each stage's tiles and count, as planned for a picture.
+
+    Args:
+        stages: from `Engine.stages`.
+        plane: the first stage's input; the others get random numbers of the right shape.
+        tile: the tiles of stages that have none of their own.
+        runtime: as the picture itself will be run.
+    """
+    found = []
+    for stage in stages:
+        stage.place(runtime.device)
+        chosen = choose_tiles(
+            stage, (plane.height_px, plane.width_px), tile=tile, runtime=runtime, device=runtime.device
+        )
+        boxes = chosen.plan.boxes
+        batch = boxes[: chosen.batch]
+        with FlopCounterMode(display=False) as counter:
+            stage.run(
+                torch.cat([plane.crop(box) for box in batch]).to(runtime.device),
+                {
+                    name: torch.cat([guide.crop(box) for box in batch]).to(runtime.device)
+                    for name, guide in stage.guides.items()
+                },
+            )
+        synchronize(runtime.device)
+        found.append(
+            StageWork(
+                name=stage.name,
+                tiles=len(boxes),
+                batch=chosen.batch,
+                flops=counter.get_total_flops() * len(boxes) // len(batch),
+            )
+        )
+        s = stage.out_stride_px
+        shape = (plane.data_bchw.shape[0], stage.out_channels, plane.height_px // s, plane.width_px // s)
+        plane = Plane(torch.rand(shape, generator=torch.Generator().manual_seed(0)), s)
+    return tuple(found)

@@ -1,0 +1,144 @@
+"""``hypir bench``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from . import console
+from .allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from ..bench.run import Result
+
+
+def bench_command(
+    engine: Annotated[list[str] | None, typer.Option(help="Engine; may be repeated.")] = None,
+    size: Annotated[
+        list[str] | None, typer.Option(help="Result: a side, or WIDTHxHEIGHT, px; may be repeated.")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(help="auto, float32, bfloat16, float16; may be repeated.")
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="auto, cpu, cuda, cuda:N, mps; may be repeated.")
+    ] = None,
+    scale: Annotated[int, typer.Option(min=1, max=8, help="The input is this much smaller.")] = 4,
+    random_weights: Annotated[
+        str | None, typer.Option(metavar="sd21", help="Random weights, for --engine one-step.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A setting of the engine.")
+    ] = None,
+    tile: Annotated[int | None, typer.Option(help="Nominal tile side; default: as planned.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Least overlap of tiles.")] = None,
+    batch_tiles: Annotated[
+        int | None, typer.Option(min=1, help="Tiles per batch; default: as planned.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Measured runs; their median counts.")] = 3,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKOUT", help="Time the original HYPIR beside it, in turns.")
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="TRACE.json", help="One more run of the last case, profiled.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure speed and memory: seconds, where they go, peak memory, and the share of what the machine can do.
+
+    Every case is warmed up with one batch of tiles per stage. Files are not read or written.
+    """
+    from ..bench.against import original
+    from ..bench.machine import describe_machine
+    from ..bench.profile import write_profile
+    from ..bench.run import Case, load, measure
+    from ..config import parse_assignments, to_plain
+    from ..device import pick_device
+    from ..device_speed import remember
+    from ..image.size import parse_size
+
+    kept = keep_freed_memory()
+    options: dict[str, Any] = parse_assignments(option or [])
+    if random_weights is not None:
+        options["random_weights"] = random_weights
+    sizes = [parse_size(text) for text in size or ["1024"]]
+    results: list[Result] = []
+    machine = {**describe_machine(), "freed_memory_kept": kept}
+    with ExitStack() as stack:
+        for name, where in product(engine or ["built-in"], device or ["auto"]):
+            place = pick_device(where)
+            theirs = None if against is None else stack.enter_context(original(against, device=place))
+            for number_format in dtype or ["auto"]:
+                case = Case(
+                    engine=name,
+                    options=options,
+                    size_px=sizes[0],
+                    scale=scale,
+                    dtype=number_format,
+                    device=place,
+                    batch_tiles=batch_tiles,
+                    tile_px=tile,
+                    overlap_px=overlap,
+                )
+                loaded = load(case)
+                for size_px in sizes:
+                    case = replace(case, size_px=size_px)
+                    in_turns = partial(theirs.run, size_px) if theirs else None
+                    ours = measure(case, loaded, repeats=repeats, between=in_turns)
+                    results.append(ours)
+                    if ours.matrix_tflops is not None:
+                        rate = ours.matrix_tflops * 1e12
+                        remember(name, place, loaded.dtype, rate=rate, shares=ours.shares())
+                    if theirs is not None:
+                        results.append(theirs.result(size_px))
+                if profile is not None:
+                    console.err.print(write_profile(case, loaded, profile), markup=False)
+    if as_json:
+        found = {
+            "results": to_plain(results),
+            "machine": machine,
+            "command": " ".join(["hypir", *sys.argv[1:]]),
+        }
+        console.out.print_json(json.dumps(found, ensure_ascii=False))
+    else:
+        _print(results)
+
+
+def _print(results: list[Result]) -> None:
+    table = Table(
+        "engine", "size", "format", "seconds", "±", "CPU seconds", "peak MiB", "TFLOP/s", "of the matrix rate"
+    )
+    for row in results:
+        table.add_row(
+            row.engine,
+            str(row.size),
+            row.dtype,
+            f"{row.seconds:.2f}",
+            f"{row.spread_seconds / 2:.2f}",
+            f"{row.cpu_seconds:.2f}",
+            *("–" if value is None else text for value, text in _figures(row)),
+        )
+    console.out.print(table)
+    for row in results:
+        console.out.print(f"{row.engine} {row.size}, {row.device}, {row.weights}", markup=False)
+        for name, stage in row.stages.items():
+            console.out.print(
+                f"  {name}: {stage.seconds:.2f} s, {stage.tflops:.3f} TFLOP/s, {stage.tiles}", markup=False
+            )
+
+
+def _figures(row: Result) -> list[tuple[float | None, str]]:
+    return [
+        (row.peak_mib, f"{row.peak_mib}"),
+        (row.tflops, f"{row.tflops or 0:.3f}"),
+        (row.share_of_matrix_rate, f"{row.share_of_matrix_rate or 0:.0%}"),
+    ]
