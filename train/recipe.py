@@ -4,76 +4,34 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from hypir_core.errors import ConfigError, TrainingDivergedError
 from hypir_core.weights.spec import WeightsSpec
 
-from .checkpoint import Best, load_checkpoint, newest_checkpoint, save_checkpoint
-from .config import Precision, TrainConfig
-from .data.bad_files import BadFiles
+from .building import Run, build
+from .checkpoint import Best, save_checkpoint
+from .config import TrainConfig
 from .data.batch import Batch
-from .data.degrading import build_mixture
-from .data.opening import open_source
-from .data.pairs import PairSequence
-from .data.stream import PairStream, Position
-from .discriminators import Rival, build_rivals
+from .discriminators import Rival
 from .export import BEST, export_generator, write_weights
-from .generators import Generator, build_generator
-from .losses import WeightedLoss, build_losses
-from .options import check_options
-from .players import Player, build_player, move, trained_state
-from .run_folder import describe_run, resume_settings
-from .sharding import check_distribution, is_split, whole
+from .logbook import Shot, StepLog, write_images, write_scalars
+from .players import move, trained_state
+from .sharding import whole
 from .stop import StopRequest, stop_on_signals
-from .tracking import Meter, Tracker, open_trackers, picture_grid
-from .validation import FixedPairs, Validated, averaged_weights, fixed_pairs, validate
+from .tracking import Meter
+from .validation import FixedPairs, Validated, averaged_weights, validate
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Run:
-    """Everything a step needs. Only `best` changes."""
-
-    config: TrainConfig
-    accelerator: Accelerator
-    generator: Generator
-    player: Player
-    rivals: tuple[Rival, ...]
-    losses: tuple[WeightedLoss, ...]
-    stream: PairStream
-    pairs: FixedPairs | None
-    trackers: tuple[Tracker, ...]
-    settings: Mapping[str, object]
-    commit: str
-    start: int
-    """Steps done before this process started."""
-    best: Best | None
-
-    @property
-    def players(self) -> dict[str, Player]:
-        """All players by name."""
-        return {player.name: player for player in (self.player, *(rival.player for rival in self.rivals))}
-
-
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """A batch and what the generator made of it, without gradient."""
-
-    batch: Batch
-    image_01: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,32 +40,6 @@ class StepLosses:
 
     terms: Mapping[str, Tensor]
     total: Tensor
-
-
-@dataclass(eq=False)
-class StepLog:
-    """What happened between two lines of scalars; sums stay on the device until they are read."""
-
-    meter: Meter
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    shot: Shot | None = None
-    """The latest one, for the pictures."""
-
-    def add(self, name: str, value: Tensor) -> None:
-        """Count one value of `name`."""
-        self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    def read(self, accelerator: Accelerator) -> dict[str, float]:
-        """Return the means over the steps and processes, and the meter's figures; start again."""
-        means = {name: total.float() / self.counts[name] for name, total in self.sums.items()}
-        self.sums, self.counts = {}, {}
-        reduced: Any = accelerator.reduce(
-            {name: mean.to(accelerator.device) for name, mean in means.items()}, "mean"
-        )
-        figures: dict[str, float] = {name: float(mean) for name, mean in reduced.items()}
-        return figures | self.meter.read()
 
 
 def train(config: TrainConfig) -> Path:
@@ -155,91 +87,6 @@ def steps(run: Run, stop: StopRequest) -> int:
             log.info("stopped at step %d; the same command goes on from there", done)
             break
     return done
-
-
-def build(config: TrainConfig) -> Run:
-    """Make everything, and bring it to the newest checkpoint."""
-    check_options(config)
-    accelerator = _accelerator(config)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    generator = build_generator(config, accelerator.device)
-    source = open_source(config.data, scale=generator.scale)
-    if config.data.crop_px % generator.grain_px:
-        raise ConfigError(
-            f"data.crop_px: {config.data.crop_px} must divide by {generator.grain_px}, which the generator "
-            f"{config.generator.name} needs"
-        )
-    losses = build_losses(config.losses, accelerator.device)
-    mixture = build_mixture(
-        config.data.degrade, scale=generator.scale, sharpen_target=config.data.sharpen_target
-    )
-    settings = resume_settings(config, data_hash=source.hash, base_hash=generator.base_hash)
-    newest = newest_checkpoint(config.output_dir)
-    if newest and not config.checkpoint.resume:
-        raise ConfigError(
-            f"output_dir: {config.output_dir} already holds {newest.name}; "
-            "use another folder, or checkpoint.resume=true"
-        )
-    if config.channels_last:
-        generator.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    player = build_player(
-        "generator",
-        generator.module,
-        config.generator.optimiser,
-        ema=config.generator.ema,
-        accelerator=accelerator,
-        max_steps=config.max_steps,
-    )
-    rivals = build_rivals(config, accelerator)
-    players = {each.name: each for each in (player, *(rival.player for rival in rivals))}
-    resumed = (
-        load_checkpoint(newest, players=players, settings=settings, accelerator=accelerator)
-        if newest
-        else None
-    )
-    commit = "unknown"
-    trackers: tuple[Tracker, ...] = ()
-    if accelerator.is_main_process:
-        commit = describe_run(config, data_hash=source.hash, processes=accelerator.num_processes)
-        trackers = open_trackers(
-            config.tracking,
-            config.output_dir,
-            start_step=resumed.step if resumed else 0,
-            settings=dict(settings),
-        )
-        if newest:
-            log.info("going on from %s", newest)
-    stream = PairStream(
-        PairSequence(source, config.data, mixture, seed=config.seed),
-        config.data,
-        device=accelerator.device,
-        rank=accelerator.process_index,
-        processes=accelerator.num_processes,
-        position=resumed.position if resumed else Position(),
-        report=BadFiles(
-            config.output_dir,
-            source.skipped,
-            process=accelerator.process_index,
-            resumed=resumed is not None,
-        ).add,
-    )
-    return Run(
-        config=config,
-        accelerator=accelerator,
-        generator=generator,
-        player=player,
-        rivals=rivals,
-        losses=losses,
-        stream=stream,
-        pairs=_pairs(config, generator, accelerator),
-        trackers=trackers,
-        settings=settings,
-        commit=commit,
-        start=resumed.step if resumed else 0,
-        best=resumed.best if resumed else None,
-    )
 
 
 def generator_step(run: Run, step: int, step_log: StepLog) -> list[Shot]:
@@ -302,38 +149,6 @@ def imagine(run: Run, step_log: StepLog) -> list[Shot]:
     ]
 
 
-def write_scalars(run: Run, done: int, step_log: StepLog) -> None:
-    """Log the means since the last call; every process calls this."""
-    values = step_log.read(run.accelerator)
-    values |= {
-        f"lr/{name}": float(player.lr_schedule.get_last_lr()[0]) for name, player in run.players.items()
-    }
-    for tracker in run.trackers:
-        tracker.scalars(done, values)
-    if run.accelerator.is_main_process:
-        left_s = (run.config.max_steps - done) * values["speed/step_s"]
-        terms = "  ".join(
-            f"{name.removeprefix('loss/')} {value:.5f}"
-            for name, value in values.items()
-            if name.startswith("loss/")
-        )
-        log.info(
-            "step %d/%d  %s  lr %.2e  %.3f s/step (%.0f%% waiting for data)  %s left",
-            *(done, run.config.max_steps, terms, values["lr/generator"], values["speed/step_s"]),
-            *(100 * values["speed/waiting_for_data"], time.strftime("%Hh%Mm%Ss", time.gmtime(left_s))),
-        )
-
-
-def write_images(run: Run, done: int, step_log: StepLog) -> None:
-    """Log a grid of the latest training pairs when it is time: low quality, restored, target."""
-    every, shot = run.config.tracking.images_every, step_log.shot
-    if not (every and done % every == 0 and shot and run.trackers):
-        return
-    rows = list(zip(shot.batch.lq_01[:8], shot.image_01[:8], shot.batch.hq_01[:8], strict=True))
-    for tracker in run.trackers:
-        tracker.picture(done, "train/lq_restored_target", picture_grid(rows))
-
-
 def validate_average(run: Run, done: int) -> bool:
     """Measure the moving average when it is time; say whether it is the best so far."""
     config = run.config.validation
@@ -394,21 +209,6 @@ def finish(run: Run, done: int) -> None:
     for rival in run.rivals:
         log.info("wrote %s", rival.write(run.config.output_dir, run.accelerator))
     run.accelerator.wait_for_everyone()
-
-
-def _accelerator(config: TrainConfig) -> Accelerator:
-    precision = "no" if config.precision is Precision.fp32 else config.precision.value
-    if config.precision is Precision.fp16 and (config.cpu or not torch.cuda.is_available()):
-        raise ConfigError("precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
-    check_distribution(os.environ, config.precision)
-    return Accelerator(mixed_precision=precision, cpu=config.cpu)
-
-
-def _pairs(config: TrainConfig, generator: Generator, accelerator: Accelerator) -> FixedPairs | None:
-    # A split network needs all processes for a pass; each then measures the same.
-    if config.validation is None or not (accelerator.is_main_process or is_split(accelerator)):
-        return None
-    return fixed_pairs(config.validation, scale=generator.scale, grain_px=generator.grain_px)
 
 
 def _batches(run: Run, step_log: StepLog) -> Iterator[tuple[Batch, bool]]:

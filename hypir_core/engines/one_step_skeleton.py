@@ -36,7 +36,7 @@ def one_step_skeleton(
         found_in="no weights",
     )
     restorer = Restorer(spec=LoraSpec(rank=256, alpha=256), label="none")
-    # The exact VAE copies its maps to and fro, which shapes cannot; its arithmetic is the plain one's.
+    # The exact VAE copies its maps back and forth, which shapes cannot; its arithmetic is the plain one's.
     engine = make_engine(backbone, restorer, replace(options, vae_exact=False), device, chosen)
     prompt = Prompt(condition=torch.empty(1, LENGTH, SD21_TEXT_ENCODER["hidden_size"], device="meta"))
     networks = replace(engine.networks, read_prompt=lambda _: prompt)

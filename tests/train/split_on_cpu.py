@@ -12,7 +12,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.fsdp import FSDPModule
 
-from train import recipe
+from train import building, recipe
 from train.config import Precision, TrainConfig, load_config
 
 
@@ -28,7 +28,7 @@ def split_on_cpu(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def build_split(config: TrainConfig) -> recipe.Run:
+def build_split(config: TrainConfig) -> building.Run:
     run = build(config)
     assert all(isinstance(player.module, FSDPModule) for player in run.players.values())
     return run
@@ -36,6 +36,6 @@ def build_split(config: TrainConfig) -> recipe.Run:
 
 if __name__ == "__main__":
     build = recipe.build
-    recipe._accelerator = split_on_cpu
+    building._accelerator = split_on_cpu
     recipe.build = build_split
     recipe.train(load_config(sys.argv[1], sys.argv[2:]))

@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from hypir_core.errors import ConfigError, SpecMismatchError
 from train import recipe
 from train.__main__ import main
+from train.building import Run, build
 from train.checkpoint import newest_checkpoint
 from train.config import TrainConfig, load_config
+from train.logbook import StepLog
 from train.players import trained_state
-from train.recipe import Run, StepLog, build, discriminator_step, generator_losses, generator_step, train
+from train.recipe import discriminator_step, generator_losses, generator_step, train
 from train.tracking import Meter
 
 pytestmark = pytest.mark.tiny

@@ -19,10 +19,12 @@ from hypir_core.weights.spec import GeneratorSpec, spec_from_metadata
 from hypir_core.weights.tensors import read_tensors
 from tests.train.equality import assert_equal
 from train.__main__ import main
+from train.building import build
 from train.checkpoint import newest_checkpoint
 from train.config import TrainConfig, load_config
+from train.logbook import StepLog
 from train.players import move
-from train.recipe import StepLog, build, generator_losses, generator_step, train
+from train.recipe import generator_losses, generator_step, train
 from train.tracking import Meter
 
 pytestmark = pytest.mark.tiny

@@ -21,6 +21,7 @@ from hypir_core.weights.spec import LoraSpec, spec_from_metadata
 from hypir_core.weights.tensors import read_tensors
 from tests.train.equality import assert_equal
 from train import checkpoint
+from train.building import Run, build
 from train.checkpoint import newest_checkpoint
 from train.config import LossConfig, TrainConfig, load_config
 from train.data.batch import Batch
@@ -28,7 +29,7 @@ from train.export import write_weights
 from train.generators import Generator, build_generator
 from train.generators.lora_layers import add_lora_
 from train.players import trained_state
-from train.recipe import Run, build, train
+from train.recipe import train
 from train.validation import averaged_weights
 
 pytestmark = pytest.mark.tiny
