@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -47,16 +47,6 @@ class BuiltInOptions:
     """The built-in restorer has no settings of its own."""
 
     __pydantic_config__ = strict
-    engine: ClassVar[str] = "built-in"
-    file: ClassVar[str] = "restorer_x4.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuiltInSharpOptions(BuiltInOptions):
-    """Nor has the sharp one."""
-
-    engine: ClassVar[str] = "built-in-sharp"
-    file: ClassVar[str] = "restorer_x4_sharp.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,15 +140,6 @@ ENGINES.add(
         skeleton=lazy(".generator_files:built_in_skeleton", __package__),
     ),
     summary="the small restorer inside this package: ×4, no download",
-)
-ENGINES.add(
-    "built-in-sharp",
-    EngineEntry(
-        options=BuiltInSharpOptions,
-        load=lazy(".generator_files:load_built_in", __package__),
-        skeleton=lazy(".generator_files:built_in_skeleton", __package__),
-    ),
-    summary="the same network trained against a discriminator: crisper, less faithful",
 )
 ENGINES.add(
     "upscaler",

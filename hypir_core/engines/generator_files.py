@@ -20,7 +20,7 @@ from .base import EngineSpec
 from .catalog import BuiltInOptions, UpscalerOptions
 from .feed_forward import UNKNOWN_RADIUS, CastInput, FeedForward, default_tile
 
-BUILT_IN = Path(__file__).parent.parent / "weights" / "builtin"
+BUILT_IN = Path(__file__).parent.parent / "weights" / "builtin" / "restorer_x4.safetensors"
 
 LIVE_MAPS = 4
 """Feature maps that are alive at once in a plain convolutional net on inference: input, output, workspace."""
@@ -29,9 +29,9 @@ LIVE_MAPS = 4
 def load_built_in(
     options: BuiltInOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
 ) -> tuple[FeedForward, torch.dtype]:
-    """Load a restorer that ships inside the package."""
-    del fetch
-    return _load(BUILT_IN / options.file, options.engine, device, dtype)
+    """Load the restorer that ships inside the package."""
+    del options, fetch
+    return _load(BUILT_IN, "built-in", device, dtype)
 
 
 def load_upscaler(
@@ -45,7 +45,7 @@ def load_upscaler(
 def built_in_skeleton(
     options: BuiltInOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
 ) -> tuple[FeedForward, torch.dtype]:
-    """Return a built-in restorer on torch's meta device."""
+    """Return the built-in restorer on torch's meta device."""
     return _without_numbers(*load_built_in(options, device, dtype, fetch))
 
 
