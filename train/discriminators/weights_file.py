@@ -11,8 +11,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from hypir_core.errors import SpecMismatchError
-from hypir_core.weights.tensors import check_finite, read_tensors, write_tensors
+from hypir_core.weights.tensors import write_tensors
+
+from ..warm_start import read_fitting
 
 LEGACY_NAMES = {
     "weight_orig": "parametrizations.weight.original",
@@ -43,22 +44,14 @@ def read_discriminator(module: nn.Module, path: Path, *, key: str) -> None:
         WeightsError: the file cannot be read or holds NaN.
         SpecMismatchError: a tensor is missing, is one too many, or has another shape.
     """
-    file = read_tensors(path)
-    check_finite(file.tensors, path)
-    own = file_tensors(module)
-    differing = sorted(
-        name
-        for name in own.keys() | file.tensors.keys()
-        if name not in own or name not in file.tensors or own[name].shape != file.tensors[name].shape
+    tensors = read_fitting(
+        path,
+        file_tensors(module),
+        key=key,
+        what="discriminator",
+        advice="set the options that the file was trained with",
     )
-    if differing:
-        first = differing[0]
-        raise SpecMismatchError(
-            f"{key}: {path} does not fit; {len(differing)} of {len(own)} tensors differ, first {first}: file "
-            f"{_shape(file.tensors, first)}, discriminator {_shape(own, first)}; "
-            "set the options that the file was trained with"
-        )
-    module.load_state_dict({_modern(name): tensor for name, tensor in file.tensors.items()})
+    module.load_state_dict({_modern(name): tensor for name, tensor in tensors.items()})
 
 
 def _legacy(name: str) -> str:
@@ -71,7 +64,3 @@ def _legacy(name: str) -> str:
 def _modern(name: str) -> str:
     module, dot, last = name.rpartition(".")
     return f"{module}{dot}{LEGACY_NAMES.get(last, last)}"
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
-    return "×".join(map(str, tensors[name].shape)) if name in tensors else "absent"

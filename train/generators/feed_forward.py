@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hypir_core.errors import ConfigError, SpecMismatchError, nearest_hint
+from hypir_core.errors import ConfigError, nearest_hint
 from hypir_core.models.generators import GENERATORS as ARCHITECTURES
 from hypir_core.weights.spec import GeneratorSpec
-from hypir_core.weights.tensors import check_finite, read_tensors
 
 from ..config import ExportConfig, TrainConfig
+from ..warm_start import read_fitting
 from .base import Generator
 
 
@@ -78,23 +78,6 @@ def sizes_of(architecture: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _start_from(module: nn.Module, path: Path) -> None:
-    file = read_tensors(path)
-    check_finite(file.tensors, path)
-    own = module.state_dict()
-    differing = sorted(
-        name
-        for name in own.keys() | file.tensors.keys()
-        if name not in own or name not in file.tensors or own[name].shape != file.tensors[name].shape
-    )
-    if differing:
-        first = differing[0]
-        raise SpecMismatchError(
-            f"base_model: {path} does not fit the generator; {len(differing)} tensors differ, first "
-            f"{first}: file {_shape(file.tensors, first)}, generator {_shape(own, first)}; "
-            "change generator.options to the sizes of the file"
-        )
-    module.load_state_dict(file.tensors)
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
-    return "×".join(map(str, tensors[name].shape)) if name in tensors else "absent"
+    advice = "change generator.options to the sizes of the file"
+    tensors = read_fitting(path, module.state_dict(), key="base_model", what="generator", advice=advice)
+    module.load_state_dict(tensors)
