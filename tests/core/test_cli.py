@@ -318,10 +318,15 @@ def test_demo_makes_pictures_to_look_at(tmp_path, capsys):
 def test_ctrl_c_leaves_finished_files_and_a_usable_manifest(tmp_path):
     source = tmp_path / "in"
     source.mkdir()
-    for index in range(60):
+    for index in range(12):
         shutil.copy(EXAMPLES / "cat.jpg", source / f"{index:02}.jpg")
     out = tmp_path / "out"
-    command = [sys.executable, "-c", "import sys; from hypir_core.cli import main; sys.exit(main())"]
+    # A shell that runs the tests in the background has Ctrl-C ignored, and children inherit that.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from hypir_core.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program]
     run = subprocess.Popen(
         [*command, "restore", str(source), "-o", str(out), "--dtype", "float32"],
         stderr=subprocess.PIPE,
@@ -337,7 +342,7 @@ def test_ctrl_c_leaves_finished_files_and_a_usable_manifest(tmp_path):
     assert run.returncode == 130
     assert "Traceback" not in said
     finished = [json.loads(line)["output"] for line in (out / MANIFEST).read_text().splitlines()]
-    assert 1 <= len(finished) < 60
+    assert 1 <= len(finished) < 12
     assert sorted(str(p) for p in out.glob("*.jpg")) == sorted(finished)
     assert not list(out.glob(".*.tmp"))
     for path in finished:
