@@ -20,7 +20,7 @@ from hypir_core.weights.base_files import BaseFiles, Packaging
 from hypir_core.weights.base_layout import read_base
 from hypir_core.weights.ldm_names import ldm_names
 from hypir_core.weights.spec import Prediction
-from tests.core.library_models import read_text_encoder
+from tests.core.reference_models import read_text_encoder
 
 
 @pytest.fixture(scope="session")

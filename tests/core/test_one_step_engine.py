@@ -23,7 +23,7 @@ from hypir_core.models.backbone import load_base
 from hypir_core.models.vae_exact import exact_decode, exact_encode
 from hypir_core.tiling.plan import TileConfig
 from hypir_core.weights.locate import locate_base
-from tests.core.library_models import read_text_encoder
+from tests.core.reference_models import read_text_encoder
 
 CPU = torch.device("cpu")
 SAME_SIZE = TargetSize(scale=1)
