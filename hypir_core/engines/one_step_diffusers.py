@@ -15,6 +15,7 @@ from ..models.backbone import Backbone
 from ..models.cpu_attention import use_cpu_attention_
 from ..models.fast_layers import use_fast_layers_
 from ..models.prompt import encode_prompt, tokenize, truncation_note
+from ..models.shared_norms import SharedNorms
 from ..models.vae_exact import exact_decode, exact_encode, map_bytes_per_px
 from .one_step import LATENT_PX, OneStepNetworks, Prompt
 
@@ -23,13 +24,19 @@ PROMPTS_KEPT = 8
 
 
 def diffusers_networks(
-    backbone: Backbone, *, dtype: torch.dtype, device: torch.device, exact_vae: bool = False
+    backbone: Backbone,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    exact_vae: bool = False,
+    shared_norms: bool = True,
 ) -> OneStepNetworks:
     """Wrap a backbone whose UNet has its LoRA merged and its timestep folded (`models.fold`).
 
     UNet and VAE are cast to `dtype`, in the memory layout that convolutions like on `device`, and go to a
     device when a stage places them. The text encoder stays on the CPU in float32: it runs once per prompt.
-    With `exact_vae`, encode and decode want whole canvases (`models.vae_exact`).
+    With `exact_vae`, encode and decode want whole canvases (`models.vae_exact`). Without `shared_norms`, every
+    tile is normalised by itself.
     """
     layout = _layout(dtype, device)
     for net in (backbone.unet, backbone.vae):
@@ -76,6 +83,8 @@ def diffusers_networks(
         encode_bytes_per_px=8.0 * wide * dtype.itemsize,
         predict_bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
         decode_bytes_per_px=8.5 * wider * dtype.itemsize,
+        vae_norms=SharedNorms(vae) if shared_norms and not exact_vae else None,
+        unet_norms=SharedNorms(unet) if shared_norms else None,
         vae_in_float32=partial(_in_float32, vae),
         unet_in_float32=partial(_in_float32, unet),
     )

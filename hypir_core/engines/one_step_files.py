@@ -127,7 +127,9 @@ def make_engine(
     kind = OneStepReference if reference else OneStep
     return kind(
         spec=spec,
-        networks=diffusers_networks(backbone, dtype=dtype, device=device, exact_vae=options.vae_exact),
+        networks=diffusers_networks(
+            backbone, dtype=dtype, device=device, exact_vae=options.vae_exact, shared_norms=not reference
+        ),
         a_bar=a_bar_at(backbone.schedule, lora.coeff_t if options.coeff_t is None else options.coeff_t),
         prediction=lora.prediction,
         scaling_factor=backbone.scaling_factor,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -19,6 +20,7 @@ from .bad_tiles import Repeat, TileWatch, change
 from .choose import choose_tiles
 from .memory import Rung, is_out_of_memory, next_rung
 from .plan import TileConfig, TilePlan, plan_tiles
+from .survey import Survey, crop_shares, survey_boxes
 from .window import AxisWeights, axis_weights
 
 TileFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
@@ -60,6 +62,8 @@ class Stage:
     """The ladder does not go below this."""
     repeat: TileFunction | None = None
     """`run` in float32, once more, for a tile that came out wrong (`bad_tiles`)."""
+    survey: Survey | None = None
+    """Looks at a sample of the picture first, where there is more than one tile, so that all are treated alike."""
     compare: bool = False
     """Whether a tile that changes far less than its neighbours is wrong; input and output have one shape."""
 
@@ -110,7 +114,8 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
                 rung = Rung(chosen.tile, chosen.batch, rung.device)
             plan = stage.plan or plan_tiles(*canvas_px, rung.tile, grain_px=stage.grain_px)
             watch = TileWatch(stage.name)
-            out = _run_plan(stage, plane, plan, rung=rung, runtime=runtime, watch=watch)
+            with _surveyed(stage, plane, plan, rung.device):
+                out = _run_plan(stage, plane, plan, rung=rung, runtime=runtime, watch=watch)
             break
         except (RuntimeError, MemoryError) as err:
             if not is_out_of_memory(err):
@@ -178,6 +183,20 @@ def _run_plan(
             _blend(canvas, boxes[i], again.float() - kept[i].float(), weights[i])
         watch.report_idle(boxes[i], moved=moved)
     return canvas
+
+
+@contextmanager
+def _surveyed(stage: Stage, plane: Plane, plan: TilePlan, device: torch.device) -> Iterator[None]:
+    """Let the stage look at a sample of the plane, if it wants to and there is more than one tile."""
+    if stage.survey is None or len(plan.boxes) == 1:
+        yield
+        return
+    boxes = survey_boxes(plan, crop_px=stage.survey.crop_px, grain_px=stage.grain_px)
+    with torch.inference_mode():
+        crops, guides = _inputs(stage, plane, boxes, device)
+        seen = stage.survey.look(crops, guides, crop_shares(plane, boxes))
+    with seen:
+        yield
 
 
 def _blend_weights(stage: Stage, plan: TilePlan, size: Sequence[int]) -> list[tuple[Tensor, Tensor]]:

@@ -41,6 +41,11 @@ for _name, _target, _summary in (
     ),
     ("gradient", ".structure:gradient", "absolute error of finite differences; blind to a constant offset"),
     (
+        "checkerboard",
+        ".structure:checkerboard",
+        "the part of the error that repeats every `period` px (Odena et al. 2016 name it)",
+    ),
+    (
         "lpips",
         ".perceptual:Lpips",
         "distance of deep features, as people see it (Zhang et al., arXiv 1801.03924)",

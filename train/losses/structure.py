@@ -53,6 +53,29 @@ def total_variation(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
     return F.relu(_variation(image_pm1) - _variation(target_pm1)).mean()
 
 
+def checkerboard(image_pm1: Tensor, target_pm1: Tensor, *, period: int = 4, window: int = 8) -> Tensor:
+    """Return how much of the error repeats every `period` px: the grid that a pixel shuffle leaves.
+
+    The error is taken apart into its period² phases (Shi et al., arXiv 1609.05158, eq. 4, backwards). Over
+    `window` × `window` periods, half overlapping, every phase should have the same mean error; the loss is the
+    mean absolute deviation. A constant offset costs nothing, and detail that does not repeat little.
+
+    Raises:
+        ShapeError: the image is smaller than one window.
+    """
+    period, window = int(period), int(window)
+    height, width = (side // period * period for side in image_pm1.shape[-2:])
+    if min(height, width) < period * window:
+        raise ShapeError(
+            f"checkerboard: expected images of at least {period * window} px a side, got "
+            f"{tuple(image_pm1.shape[-2:])}; lower its option window, or raise data.crop_px"
+        )
+    error = (image_pm1 - target_pm1)[..., :height, :width]
+    phases = F.pixel_unshuffle(error, period).unflatten(1, (-1, period * period))
+    uneven = (phases - phases.mean(2, keepdim=True)).flatten(1, 2)
+    return F.avg_pool2d(uneven, window, stride=max(window // 2, 1)).abs().mean()
+
+
 def _variation(image: Tensor) -> Tensor:
     dy, dx = _differences(image)
     return dy.abs().mean((1, 2, 3)) + dx.abs().mean((1, 2, 3))

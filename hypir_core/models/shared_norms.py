@@ -1,0 +1,109 @@
+"""Group norms that treat every tile of a picture alike.
+
+A group norm takes its statistics from what it is given: cut into tiles, a picture is normalised tile by tile, and
+brightness, contrast and texture drift from one to the next. Here the statistics are estimated once, on a sample of
+the picture that goes through the network together, and then used for all tiles. What is left to a tile is a scale
+and an offset per channel, which is also one pass over memory less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Moments:
+    """Statistics of one group norm, for each picture."""
+
+    mean: Tensor
+    """[images groups], float32."""
+    var: Tensor
+    """[images groups], float32, biased."""
+
+
+Found = Mapping[nn.Module, Moments]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedNorms:
+    """The group norms of one network."""
+
+    net: nn.Module
+
+    @contextmanager
+    def gathering(self, shares: Tensor) -> Iterator[dict[nn.Module, Moments]]:
+        """Within it, crops of a picture are normalised together; yields the statistics, filled as they run.
+
+        Args:
+            shares: [crops images], each column sums to 1: how much a crop counts. Batches must come as
+                [crops · images …], one crop of every image after the other.
+        """
+        found: dict[nn.Module, Moments] = {}
+
+        def gather(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+            found[norm] = _moments(x, norm.num_groups, shares)
+            return _normalise(norm, x, found[norm])
+
+        with self._replaced(lambda norm: partial(gather, norm)):
+            yield found
+
+    @contextmanager
+    def using(self, found: Found) -> Iterator[None]:
+        """Within it, batches [tiles · images …] are normalised by `found`."""
+
+        def forward(norm: nn.GroupNorm) -> Callable[[Tensor], Tensor] | None:
+            return partial(_normalise, norm, moments=found[norm]) if norm in found else None
+
+        with self._replaced(forward):
+            yield
+
+    @contextmanager
+    def _replaced(
+        self, forward: Callable[[nn.GroupNorm], Callable[[Tensor], Tensor] | None]
+    ) -> Iterator[None]:
+        replaced = []
+        try:
+            for module in self.net.modules():
+                if isinstance(module, nn.GroupNorm) and (new := forward(module)) is not None:
+                    module.forward = new
+                    replaced.append(module)
+            yield
+        finally:
+            for module in replaced:
+                del module.forward  # the class's own is back
+
+
+def are_finite(found: Found) -> bool:
+    """Say whether all statistics are numbers."""
+    return all(bool(m.mean.isfinite().all() and m.var.isfinite().all()) for m in found.values())
+
+
+def _moments(x: Tensor, groups: int, shares: Tensor) -> Moments:
+    """Return the moments of [crops · images c …] over crops and positions.
+
+    σ² = Σ wᵢ·(σᵢ² + (μᵢ − μ)²), crop by crop: a float32 copy of the whole batch would be the largest thing in memory.
+    """
+    parts = [torch.var_mean(one.float().reshape(groups, -1), dim=-1, correction=0) for one in x]
+    var, mean = (torch.stack(list(part)).unflatten(0, shares.shape) for part in zip(*parts, strict=True))
+    weights = shares.to(mean)[..., None]
+    middle = (weights * mean).sum(0)
+    return Moments(mean=middle, var=(weights * (var + (mean - middle).square())).sum(0))
+
+
+def _normalise(norm: nn.GroupNorm, x: Tensor, moments: Moments) -> Tensor:
+    """Return (x − μ)/√(σ² + ε)·γ + β of [n · images c …]: a batch norm that already knows its statistics."""
+    weight, bias = (None if p is None else p.to(x.device, torch.float32) for p in (norm.weight, norm.bias))
+    each = x.shape[1] // norm.num_groups
+    mean, var = (t.to(x.device).repeat_interleave(each, 1) for t in (moments.mean, moments.var))
+    made = [
+        F.batch_norm(x[i :: len(mean)], mean[i], var[i], weight, bias, training=False, eps=norm.eps)
+        for i in range(len(mean))
+    ]
+    return made[0] if len(made) == 1 else torch.stack(made, 1).flatten(0, 1)
