@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hypir_core.models.cpu_attention import attention
 from hypir_core.models.fast_layers import fold_enlargement
+from hypir_core.models.shared_norms import SharedNorms
 
 REPEATS = 5
 
@@ -26,6 +27,12 @@ ENLARGEMENTS = ((256, 256), (512, 128), (512, 64), (1280, 16))
 
 ATTENTIONS = ((5, 5184, 64), (10, 1296, 64), (1, 4624, 512))
 """(heads, tokens, width of a head): the UNet's first two levels at 576 px, the VAE's at 544 px."""
+
+NORMS = ((128, 528), (256, 264), (512, 132))
+"""(channels, side): the decoder's last three levels at 528 px."""
+
+TEXT_WIDTHS = (320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320)
+"""Width of each of the UNet's attentions over the text, whose 77 tokens are 1024 wide."""
 
 
 def quickest(work: Callable[[], Tensor]) -> dict[str, float]:
@@ -71,6 +78,29 @@ def attentions(dtype: torch.dtype) -> list[dict[str, object]]:
     return rows
 
 
+def norms(dtype: torch.dtype) -> list[dict[str, object]]:
+    layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
+    rows = []
+    for channels, side in NORMS:
+        x = torch.randn(1, channels, side, side).to(dtype, memory_format=layout)
+        norm = nn.GroupNorm(32, channels).to(dtype)
+        shared = SharedNorms(norm)
+        with shared.gathering(torch.ones(1, 1)) as found:
+            norm(x)
+        layer = f"group norm, {channels} channels, {side}²"
+        rows.append({"layer": layer, "way": "each tile's own statistics", **quickest(lambda: norm(x))})  # noqa: B023
+        with shared.using(found):
+            rows.append({"layer": layer, "way": "given statistics", **quickest(lambda: norm(x))})  # noqa: B023
+    return rows
+
+
+def text_products(dtype: torch.dtype) -> list[dict[str, object]]:
+    tokens = torch.randn(1, 77, 1024).to(dtype)
+    weights = [torch.randn(width, 1024).to(dtype) for width in TEXT_WIDTHS for _ in range(2)]
+    seconds = quickest(lambda: [F.linear(tokens, w) for w in weights][-1])
+    return [{"layer": "keys and values of the text", "way": "once more for every batch of tiles", **seconds}]
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -80,7 +110,7 @@ def main() -> None:
     dtype = getattr(torch, parser.parse_args().dtype)
     found = {
         "dtype": str(dtype),
-        "results": enlargements(dtype) + attentions(dtype),
+        "results": enlargements(dtype) + attentions(dtype) + norms(dtype) + text_products(dtype),
         "torch": torch.__version__,
     }
     print(json.dumps(found, indent=2, ensure_ascii=False))

@@ -3,8 +3,9 @@
     uv run python benchmarks/restorer_quality.py PHOTO_FOLDER [--engine NAME] [--weights FILE] [--count N]
 
 Every photograph is degraded by each recipe at a fixed seed and shrunk ×4 (`clean` is the antialiased bicubic shrink,
-rounded to 8 bit), restored, and compared with itself: PSNR-Y and SSIM on luma, borders included. The recipe's own
-sharpening of the target is off: the truth is the photograph. Prints JSON.
+rounded to 8 bit), restored, and compared with itself: PSNR-Y and SSIM on luma, borders included; GMSD (lower is
+better); detail, the mean gradient ÷ the photograph's; the grid of 4 px (1 is none); the shift of the mean colour in
+8-bit levels. The recipe's own sharpening of the target is off: the truth is the photograph. Prints JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from hypir_core.degrade import degrade, load_recipe
 from hypir_core.image.formats import is_picture_path
 from hypir_core.image.resize import resize
 from hypir_core.metrics.fidelity import psnr_y, ssim
+from hypir_core.metrics.gradients import detail_ratio, gmsd, grid_measure
 
 RECIPES = ("realesrgan", "light", "jpeg-web", "old-photo", "scan", "clean")
 SCALE = 4
@@ -44,6 +46,17 @@ def pair(path: Path, recipe: str, seed: int) -> tuple[torch.Tensor, torch.Tensor
     return truth, made.lq_01
 
 
+def measured(image: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    return {
+        "psnr": float(psnr_y(image, truth)),
+        "ssim": float(ssim(image, truth)),
+        "gmsd": float(gmsd(image, truth)),
+        "detail": float(detail_ratio(image, truth)),
+        "grid": grid_measure(image),
+        "color_shift": 255 * float((image.mean((2, 3)) - truth.mean((2, 3))).abs().max()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -61,14 +74,14 @@ def main() -> None:
     start = time.perf_counter()
     rows = []
     for recipe in given.recipes:
-        figures: dict[str, list[float]] = {"bicubic_psnr": [], "psnr": [], "bicubic_ssim": [], "ssim": []}
+        figures: dict[str, list[float]] = {}
         for seed, path in enumerate(files):
             truth, low = pair(path, recipe, seed)
             plain = resize(low, (truth.shape[-2], truth.shape[-1])).clamp(0, 1)
             better = restore(engine, low, Request(), Runtime(device=device, dtype=dtype)).image_01
             for name, image in (("bicubic_", plain), ("", better)):
-                figures[f"{name}psnr"].append(float(psnr_y(image, truth)))
-                figures[f"{name}ssim"].append(float(ssim(image, truth)))
+                for what, value in measured(image, truth).items():
+                    figures.setdefault(name + what, []).append(value)
         mean = {name: fmean(values) for name, values in figures.items()}
         rows.append(
             {

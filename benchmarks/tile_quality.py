@@ -1,25 +1,25 @@
-"""What tiling costs in quality: the default plan and the original's, each against the untiled result.
+"""What tiling costs in quality: the default, the default without a survey, and the original's plan.
 
     uv run python benchmarks/tile_quality.py PICTURE [--size N ...] [--base MODEL --lora FILE]
 
 A one-step model in float32 enlarges the picture ×4 to N×N px, in one tile and in tiles: the tiny golden one (real
-layers, random weights) unless another is named. PSNR is of the result as a user gets it (colour fix included)
-against the untiled one, each by the rules of its own mode. The seam measure is the mean step across the
-tiles' edges over the mean step elsewhere, and beside it that of the untiled result on the same lines, which
-shows what the picture itself has there. Prints JSON.
+layers, random weights) unless another is named. Without a survey every tile is normalised by itself. PSNR is of
+the result as a user gets it (colour fix included) against the untiled one, each by the rules of its own mode. The
+seam measure is the mean step across the tiles' edges over the mean step elsewhere, and beside it that of the
+untiled result on the same lines, which shows what the picture itself has there. Prints JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from hypir_core import Request, Runtime, TargetSize, load_engine, read_picture, restore, to_planes
 from hypir_core.engines.one_step import OneStep
-from hypir_core.engines.one_step_reference import OneStepReference
 from hypir_core.image.resize import resize
 from hypir_core.metrics.fidelity import psnr
 from hypir_core.metrics.seams import seam_measure
@@ -54,7 +54,12 @@ def tile_edges(
     return rows, columns, plan.summary()
 
 
-def measure(engine: OneStep, picture_01: torch.Tensor) -> dict[str, object]:
+def without_survey(engine: OneStep) -> OneStep:
+    alone = replace(engine.networks, encode_norms=None, predict_norms=None, decode_norms=None)
+    return replace(engine, networks=alone)
+
+
+def measure(name: str, engine: OneStep, picture_01: torch.Tensor) -> dict[str, object]:
     side = picture_01.shape[-1] * SCALE
     request = Request(engine="one-step", target=TargetSize(scale=SCALE))
     in_one = Request(engine="one-step", target=TargetSize(scale=SCALE), tile_px=side, overlap_px=0)
@@ -62,13 +67,15 @@ def measure(engine: OneStep, picture_01: torch.Tensor) -> dict[str, object]:
     whole = restore(engine, picture_01, in_one, Runtime())
     assert all(stage.tiles.startswith("1×1") for stage in whole.report.stages)
     rows, columns, plan = tile_edges(engine, picture_01, request)
+    seam, seam_untiled = (seam_measure(done.image_01, rows, columns) for done in (tiled, whole))
     return {
-        "tiles": "the original's" if isinstance(engine, OneStepReference) else "default",
+        "tiles": name,
         "size_px": side,
         "decode_plan": plan,
         "psnr_db": round(float(psnr(tiled.image_01, whole.image_01)), 2),
-        "seam": round(seam_measure(tiled.image_01, rows, columns), 4),
-        "seam_untiled": round(seam_measure(whole.image_01, rows, columns), 4),
+        "seam": round(seam, 4),
+        "seam_untiled": round(seam_untiled, 4),
+        "seam_ratio": round(seam / seam_untiled, 4),
     }
 
 
@@ -83,11 +90,16 @@ def main() -> None:
     given = parser.parse_args()
     image_01, _ = to_planes(read_picture(given.picture))
     short = min(image_01.shape[-2:])
-    engines = [one_step(given.base, given.lora, reference_mode=mode) for mode in (False, True)]
+    engine = one_step(given.base, given.lora, reference_mode=False)
+    engines = {
+        "default": engine,
+        "default, without the survey": without_survey(engine),
+        "the original's": one_step(given.base, given.lora, reference_mode=True),
+    }
     results = []
     for side in given.size:
         small = resize(image_01[..., :short, :short], (side // SCALE, side // SCALE)).clamp(0, 1)
-        results += [measure(engine, small) for engine in engines]
+        results += [measure(name, engine, small) for name, engine in engines.items()]
     report = {
         "model": "tests/golden/hypir" if given.base == GOLDEN / "model" else given.base.name,
         "picture": given.picture.name,

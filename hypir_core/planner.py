@@ -17,12 +17,13 @@ from .config import build
 from .device import Runtime, describe_device
 from .device_speed import matrix_rate, shares_of_matrix_rate
 from .engines.catalog import ENGINES
-from .image.plane import Plane
+from .image.plane import Box, Plane
 from .image.size import TargetSize
 from .pipeline import tile_for
 from .request import Request
 from .tiling.choose import ChosenTiles, choose_tiles
 from .tiling.run import Stage
+from .tiling.survey import survey_boxes
 
 META = torch.device("meta")
 
@@ -42,7 +43,7 @@ class StagePlan:
     working_bytes: int
     """Memory of one batch, above the weights."""
     flops: int
-    """Floating-point operations of all tiles."""
+    """Floating-point operations of all tiles, and of the sample before them."""
     seconds: float | None
     """Expected; None until `hypir bench` has measured what share of the matrix rate this stage reaches here."""
 
@@ -148,9 +149,10 @@ def _stage_plan(
     stage: Stage, plane: Plane, tiles: ChosenTiles, *, rate: float, share: float | None
 ) -> StagePlan:
     boxes = tiles.plan.boxes
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        stage.run(plane.crop(boxes[0]), {name: guide.crop(boxes[0]) for name, guide in stage.guides.items()})
-    flops = counter.get_total_flops() * len(boxes)
+    flops = _flops(stage, plane, boxes[0]) * len(boxes)
+    if stage.survey is not None and len(boxes) > 1:
+        crops = survey_boxes(tiles.plan, crop_px=stage.survey.crop_px, grain_px=stage.grain_px)
+        flops += _flops(stage, plane, crops[0]) * len(crops)
     return StagePlan(
         name=stage.name,
         tiles=tiles.plan.summary(),
@@ -161,3 +163,9 @@ def _stage_plan(
         flops=flops,
         seconds=flops / (rate * share) if share else None,
     )
+
+
+def _flops(stage: Stage, plane: Plane, box: Box) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        stage.run(plane.crop(box), {name: guide.crop(box) for name, guide in stage.guides.items()})
+    return counter.get_total_flops()

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..hypir_core.device import Runtime
 from ..hypir_core.errors import ConfigError, OutOfMemoryError, SpecMismatchError, WeightsNotFoundError
+from ..hypir_core.models.shared_norms import SharedNorms
 from ..hypir_core.progress import Progress, Tick
 
 __all__ = ["ComfyExtension", "io", "ui"]
@@ -244,6 +245,11 @@ def step_bytes_per_px(model: Any) -> float:
     return model.memory_required([1, 4, 64, 64]) / 512**2
 
 
+def model_norms(model: Any) -> SharedNorms:
+    """Return the group norms of a MODEL's UNet."""
+    return SharedNorms(model.model.diffusion_model)
+
+
 def place_model(model: Any, tile_px: int, wanted: torch.device) -> None:
     """Load a MODEL with room for one tile; refuse another device than ComfyUI's."""
     _require_device(wanted, model.load_device)
@@ -303,6 +309,11 @@ def vae_encode(vae: Any, image_pm1: Tensor) -> Tensor:
 def vae_decode(vae: Any, latent: Tensor) -> Tensor:
     """Return the picture as the network gives it, of a latent that is not scaled."""
     return vae.first_stage_model.decode(latent.to(vae.device, vae.vae_dtype)).float()
+
+
+def vae_norms(vae: Any) -> SharedNorms:
+    """Return the group norms of a VAE."""
+    return SharedNorms(vae.first_stage_model)
 
 
 def vae_ranges(vae: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

@@ -16,7 +16,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..hypir_core.engines.base import Prepared
-from ..hypir_core.engines.one_step import LATENT_PX, STEP_TILE, VAE_MARGIN_PX, VAE_TILE, canvas_for, mirror_to
+from ..hypir_core.engines.norm_survey import norm_survey
+from ..hypir_core.engines.one_step import (
+    LATENT_PX,
+    STEP_TILE,
+    VAE_CROP_PX,
+    VAE_MARGIN_PX,
+    VAE_TILE,
+    canvas_for,
+    mirror_to,
+)
 from ..hypir_core.errors import ShapeError
 from ..hypir_core.image.plane import Plane
 from ..hypir_core.image.resize import resize
@@ -229,9 +238,14 @@ def encode_stage(vae: Any, tile_px: int) -> Stage:
         host.vae_ranges(vae),
         host.vae_bytes_per_px(vae),
     )
+
+    def encode(tile_01: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
+        return host.vae_encode(vae, to_network(tile_01))
+
     return Stage(
         name="encode",
-        run=lambda tile, _guides: host.vae_encode(vae, to_network(tile)),
+        run=encode,
+        survey=norm_survey(encode, host.vae_norms(vae), crop_px=VAE_CROP_PX),
         out_channels=vae.latent_channels,
         out_stride_px=stride,
         grain_px=stride,
@@ -248,9 +262,14 @@ def decode_stage(vae: Any, tile_px: int) -> Stage:
         host.vae_ranges(vae),
         host.vae_bytes_per_px(vae),
     )
+
+    def decode(latent: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
+        return from_network(host.vae_decode(vae, latent))
+
     return Stage(
         name="decode",
-        run=lambda tile, _guides: from_network(host.vae_decode(vae, tile)),
+        run=decode,
+        survey=norm_survey(decode, host.vae_norms(vae), crop_px=VAE_CROP_PX),
         out_channels=3,
         out_stride_px=1,
         grain_px=stride,

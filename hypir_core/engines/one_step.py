@@ -7,7 +7,6 @@ networks. Nothing here knows a UNet.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +16,13 @@ from torch import Tensor
 from ..diffusion.one_step import one_step_x0
 from ..image.plane import Plane
 from ..image.resize import resize
-from ..models.shared_norms import SharedNorms, are_finite
+from ..models.shared_norms import SharedNorms
 from ..request import Request
 from ..tiling.plan import TileConfig, TilePlan
 from ..tiling.run import Stage, TileFunction
-from ..tiling.survey import Survey
 from ..weights.spec import Prediction
 from .base import EngineSpec, Prepared
+from .norm_survey import InFloat32, norm_survey
 
 LATENT_PX = 8
 """Output pixels per latent cell."""
@@ -46,9 +45,6 @@ VAE_CROP_PX, STEP_CROP_PX = 96, 256
 
 ENLARGE_BELOW = 0.75
 """Pictures whose longer side is under this part of the native size are enlarged, others only mirrored."""
-
-
-InFloat32 = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,10 +78,10 @@ class OneStepNetworks:
     """Working memory of a tile, per output pixel."""
     predict_bytes_per_px: float
     decode_bytes_per_px: float
-    vae_norms: SharedNorms | None = None
-    """The VAE's group norms, to treat all tiles alike; None normalises every tile by itself."""
-    unet_norms: SharedNorms | None = None
-    """The same for predict."""
+    encode_norms: SharedNorms | None = None
+    """The network's group norms, to treat all tiles alike; None normalises every tile by itself."""
+    predict_norms: SharedNorms | None = None
+    decode_norms: SharedNorms | None = None
     vae_in_float32: InFloat32 | None = None
     """Within it, encode and decode compute in float32; None where that cannot be had."""
     unet_in_float32: InFloat32 | None = None
@@ -166,7 +162,9 @@ def one_step_stages(
             out_channels=4,
             out_stride_px=LATENT_PX,
             bytes_per_px=networks.encode_bytes_per_px,
-            survey=_survey(encode, networks.vae_norms, networks.vae_in_float32, crop_px=VAE_CROP_PX),
+            survey=norm_survey(
+                encode, networks.encode_norms, crop_px=VAE_CROP_PX, in_float32=networks.vae_in_float32
+            ),
             repeat=_repeat(encode, networks.vae_in_float32),
             **of_vae,
         ),
@@ -176,7 +174,9 @@ def one_step_stages(
             out_channels=4,
             out_stride_px=LATENT_PX,
             bytes_per_px=networks.predict_bytes_per_px,
-            survey=_survey(take_step, networks.unet_norms, networks.unet_in_float32, crop_px=STEP_CROP_PX),
+            survey=norm_survey(
+                take_step, networks.predict_norms, crop_px=STEP_CROP_PX, in_float32=networks.unet_in_float32
+            ),
             repeat=_repeat(take_step, networks.unet_in_float32),
             compare=True,
             **of_step,
@@ -187,28 +187,13 @@ def one_step_stages(
             out_channels=3,
             out_stride_px=1,
             bytes_per_px=networks.decode_bytes_per_px,
-            survey=_survey(decode, networks.vae_norms, networks.vae_in_float32, crop_px=VAE_CROP_PX),
+            survey=norm_survey(
+                decode, networks.decode_norms, crop_px=VAE_CROP_PX, in_float32=networks.vae_in_float32
+            ),
             repeat=_repeat(decode, networks.vae_in_float32),
             **of_vae,
         ),
     )
-
-
-def _survey(
-    run: TileFunction, norms: SharedNorms | None, in_float32: InFloat32 | None, *, crop_px: int
-) -> Survey | None:
-    if norms is None:
-        return None
-
-    def look(crops: Tensor, guides: Mapping[str, Tensor], shares: Tensor) -> AbstractContextManager[None]:
-        with norms.gathering(shares) as found:
-            run(crops, guides)
-        if not are_finite(found) and in_float32 is not None:
-            with in_float32(), norms.gathering(shares) as found:
-                run(crops, guides)
-        return norms.using(found)
-
-    return Survey(look=look, crop_px=crop_px)
 
 
 def _repeat(run: TileFunction, in_float32: InFloat32 | None) -> TileFunction | None:

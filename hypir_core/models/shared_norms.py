@@ -68,16 +68,19 @@ class SharedNorms:
     def _replaced(
         self, forward: Callable[[nn.GroupNorm], Callable[[Tensor], Tensor] | None]
     ) -> Iterator[None]:
-        replaced = []
+        norms = [module for module in self.net.modules() if isinstance(module, nn.GroupNorm)]
+        before = {norm: norm.__dict__.get("forward") for norm in norms}
         try:
-            for module in self.net.modules():
-                if isinstance(module, nn.GroupNorm) and (new := forward(module)) is not None:
-                    module.forward = new
-                    replaced.append(module)
+            for norm in norms:
+                if (new := forward(norm)) is not None:
+                    norm.__dict__["forward"] = new
             yield
         finally:
-            for module in replaced:
-                del module.forward  # the class's own is back
+            for norm, old in before.items():
+                if old is None:
+                    norm.__dict__.pop("forward", None)  # the class's own is back
+                else:
+                    norm.__dict__["forward"] = old
 
 
 def are_finite(found: Found) -> bool:

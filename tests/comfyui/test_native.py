@@ -13,9 +13,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hypir_core.diffusion.one_step import one_step_x0
+from hypir_core import Request, Runtime
+from hypir_core.color.mode import ColorFix
 from hypir_core.diffusion.schedule import NoiseSchedule, a_bar_at
+from hypir_core.engines.base import EngineSpec, Prepared
+from hypir_core.engines.one_step import LATENT_PX, STEP_TILE, OneStep, OneStepNetworks, Prompt
+from hypir_core.image.plane import Plane
 from hypir_core.models.lora_merge import merge_lora_
+from hypir_core.models.shared_norms import SharedNorms
+from hypir_core.tiling.run import place_nothing, run_stage
 from tests.comfyui.server import ROOT
 from tests.comfyui.small_unet import small_unet, write_checkpoint
 
@@ -48,9 +54,9 @@ def in_comfyui(comfyui_here, tmp_path_factory):
 def test_step_and_lora_equal_the_library(in_comfyui, weights, tmp_path):
     folder, unet, lora = weights
     rng = torch.Generator().manual_seed(3)
-    latent = torch.randn(2, 4, 64, 64, generator=rng) / SCALE
+    latent = torch.randn(2, 4, 64, 88, generator=rng) / SCALE  # two tiles, surveyed before
     condition = torch.randn(1, 77, 1024, generator=rng)
-    mask = torch.zeros(1, 64, 64)
+    mask = torch.zeros(1, 64, 88)
     mask[..., 32:] = 1
     save_file({"latent": latent, "condition": condition, "mask": mask}, tmp_path / "given.safetensors")
     files = ["original.pth", "kohya.safetensors"]
@@ -61,16 +67,9 @@ def test_step_and_lora_equal_the_library(in_comfyui, weights, tmp_path):
 
     merged = small_unet()
     assert merge_lora_(merged, lora, strength=0.5) == len(lora.factors)
-    with torch.inference_mode():
-        want = one_step_x0(
-            latent * SCALE,
-            lambda z: merged(z, 200, condition.expand(2, -1, -1)).sample,
-            a_bar=a_bar_at(NoiseSchedule(), 200),
-        )
-    plain = one_step_x0(
-        latent * SCALE,
-        lambda z: unet(z, 200, condition.expand(2, -1, -1)).sample.detach(),
-        a_bar=a_bar_at(NoiseSchedule(), 200),
+    want, plain = (
+        library_step(merged, latent * SCALE, condition),
+        library_step(unet, latent * SCALE, condition),
     )
     assert (want - plain).abs().max() > 0.05  # the LoRA matters
     for name in files:
@@ -79,6 +78,37 @@ def test_step_and_lora_equal_the_library(in_comfyui, weights, tmp_path):
         masked = got[f"{name} masked"]
         torch.testing.assert_close(masked[..., :32], latent[..., :32])
         torch.testing.assert_close(masked[..., 32:], got[name][..., 32:])
+
+
+def library_step(unet, z: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    """Return the library's step stage on diffusers' UNet, picture by picture."""
+
+    def nothing(_):
+        raise AssertionError("not used")
+
+    networks = OneStepNetworks(
+        encode=nothing,
+        predict=lambda z, c: unet(z, 200, c.expand(len(z), -1, -1)).sample,
+        decode=nothing,
+        read_prompt=lambda _: Prompt(condition=condition),
+        place_vae=nothing,
+        place_unet=place_nothing,
+        encode_bytes_per_px=1.0,
+        predict_bytes_per_px=1.0,
+        decode_bytes_per_px=1.0,
+        predict_norms=SharedNorms(unet),
+    )
+    spec = EngineSpec(
+        name="one-step", family="one_step", weights="", tile=STEP_TILE, color_fix=ColorFix.none, licence=""
+    )
+    engine = OneStep(spec=spec, networks=networks, a_bar=a_bar_at(NoiseSchedule(), 200))
+    plane = Plane(z[:1], LATENT_PX)
+    stages = engine.stages(Prepared(plane=plane, content_px=(plane.height_px, plane.width_px)), Request())
+    done = [
+        run_stage(stages[1], Plane(one, LATENT_PX), tile=STEP_TILE, runtime=Runtime()) for one in z.split(1)
+    ]
+    assert all(report.tiles.startswith("1×2") for _, report in done)
+    return torch.cat([out.data_bchw for out, _ in done])
 
 
 def test_encode_and_decode_equal_the_stock_nodes(in_comfyui, tmp_path):

@@ -37,9 +37,9 @@ def stage(*, own: TileConfig | None, bytes_per_px: float = 1000.0) -> Stage:
 
 
 def test_the_full_size_model_is_planned_without_weights():
-    plan = plan_run("one-step", (1024, 1024), options={}, device=CPU, dtype="bfloat16")
-    assert [s.name for s in plan.stages] == ["encode", "step 1/1", "decode"]
-    per_tile = [s.flops / s.tile_count / (s.tile_px[0] * s.tile_px[1] / 512**2) for s in plan.stages]
+    plan = plan_run("one-step", (512, 512), options={}, device=CPU, dtype="bfloat16")
+    assert [(s.name, s.tile_count) for s in plan.stages] == [("encode", 1), ("step 1/1", 1), ("decode", 1)]
+    per_tile = [s.flops for s in plan.stages]
     # One 512 px tile: encode 1.12, UNet 0.80, decode 2.51 TFLOP, counted on diffusers' own modules; here the
     # decoder's three enlargements and the UNet's take 4/9 of their share.
     assert per_tile[0] == pytest.approx(1.12e12, rel=0.02)
@@ -47,7 +47,15 @@ def test_the_full_size_model_is_planned_without_weights():
     assert 2.0e12 < per_tile[2] < 2.25e12
     assert plan.least_seconds == pytest.approx(sum(s.flops for s in plan.stages) / 1e12)
     assert plan.seconds is None
-    assert plan.canvas_bytes == 2 * 3 * 4 * 1024**2
+    assert plan.canvas_bytes == 2 * 3 * 4 * 512**2
+
+
+def test_the_sample_before_several_tiles_is_counted():
+    plan = plan_run("one-step", (1024, 1024), options={}, device=CPU, dtype="bfloat16")
+    one = plan_run("one-step", (512, 512), options={}, device=CPU, dtype="bfloat16")
+    for stage, alone in zip(plan.stages, one.stages, strict=True):
+        areas = stage.tile_count * stage.tile_px[0] * stage.tile_px[1] / 512**2
+        assert 0.4 < stage.flops / alone.flops - areas < stage.tile_px[0] * stage.tile_px[1] / 512**2 + 0.1
 
 
 def test_a_benchmark_teaches_the_plan_its_seconds():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -20,12 +22,14 @@ def pictures(
 
 
 FUNCTIONS = [name for name in LOSSES.names() if name != "lpips"]  # which has its own file
+SMALL = {"checkerboard": {"window": 2}}
+"""Options for the small pictures here."""
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_zero_at_equality_and_positive_elsewhere(name):
     image, target = pictures(2, 3, 24, 20)
-    loss = LOSSES.get(name)
+    loss = partial(LOSSES.get(name), **SMALL.get(name, {}))
     assert float(loss(image, image.clone())) == pytest.approx(0, abs=1e-6)
     assert (
         float(loss(target + torch.randn(target.shape, generator=torch.Generator().manual_seed(1)), image))
@@ -36,7 +40,7 @@ def test_zero_at_equality_and_positive_elsewhere(name):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_gradients(name):
     image, target = pictures(1, 1, 11, 11, dtype=torch.float64)
-    loss = LOSSES.get(name)
+    loss = partial(LOSSES.get(name), **SMALL.get(name, {}))
     assert gradcheck(lambda x: loss(x, target), image.requires_grad_(), eps=1e-6, atol=1e-5, rtol=1e-3)
 
 
@@ -82,6 +86,20 @@ def test_gradient_is_blind_to_an_offset_and_tv_to_smoothness():
     image, target = pictures(1, 3, 16, 16)
     assert float(LOSSES.get("gradient")(image, image + 0.25)) == pytest.approx(0, abs=1e-6)
     assert float(LOSSES.get("tv")(torch.zeros_like(target), target)) == 0
+
+
+def test_checkerboard_sees_a_grid_and_little_else():
+    """A grid that adds A to one of 4×4 phases deviates by 15/16·A there and by A/16 in the 15 others."""
+    target = pictures(1, 3, 64, 64)[1]
+    grid = torch.zeros(64, 64)
+    grid[1::4, 2::4] = 0.2
+    loss = LOSSES.get("checkerboard")
+    assert float(loss(target + grid, target)) == pytest.approx(0.2 * 30 / 256, rel=1e-4)
+    assert float(loss(target + 0.2, target)) == pytest.approx(0, abs=1e-6)
+    shuffled = grid.flatten()[torch.randperm(64 * 64, generator=torch.Generator().manual_seed(5))]
+    assert float(loss(target + shuffled.reshape(64, 64), target, window=16)) < 0.25 * 0.2 * 30 / 256
+    with pytest.raises(ShapeError, match="at least 16 px"):
+        loss(target[..., :15], target[..., :15])
 
 
 def test_weights_and_ramps_are_applied():

@@ -53,7 +53,7 @@ def total_variation(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
     return F.relu(_variation(image_pm1) - _variation(target_pm1)).mean()
 
 
-def checkerboard(image_pm1: Tensor, target_pm1: Tensor, *, period: int = 4, window: int = 8) -> Tensor:
+def checkerboard(image_pm1: Tensor, target_pm1: Tensor, *, period: int = 4, window: int = 4) -> Tensor:
     """Return how much of the error repeats every `period` px: the grid that a pixel shuffle leaves.
 
     The error is taken apart into its period² phases (Shi et al., arXiv 1609.05158, eq. 4, backwards). Over

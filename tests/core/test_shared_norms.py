@@ -1,0 +1,227 @@
+"""Group norms that treat every tile alike, and the sample that they look at first."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hypir_core import Request, Runtime, TargetSize, load_engine, read_picture, restore, to_planes
+from hypir_core.engines.one_step import OneStep
+from hypir_core.image.plane import Plane
+from hypir_core.metrics.fidelity import psnr
+from hypir_core.models.shared_norms import SharedNorms, are_finite
+from hypir_core.tiling.plan import TileConfig, plan_tiles
+from hypir_core.tiling.run import Stage, run_stage
+from hypir_core.tiling.survey import Survey, crop_shares, survey_boxes
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "hypir"
+EXAMPLES = Path(__file__).parents[2] / "hypir_core" / "examples"
+
+
+@pytest.fixture
+def net() -> nn.Sequential:
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.GroupNorm(4, 8), nn.Conv2d(8, 8, 1), nn.SiLU(), nn.GroupNorm(2, 8))
+    for norm in (net[0], net[3]):
+        assert isinstance(norm, nn.GroupNorm)
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.uniform_(norm.bias, -1, 1)
+    return net.eval().requires_grad_(False)
+
+
+def picture(images: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(7)
+    ramp = torch.linspace(-2, 3, 64).expand(images, 8, 48, 64)
+    return ramp * torch.randn(images, 8, 1, 1, generator=generator) + torch.randn(
+        images, 8, 48, 64, generator=generator
+    )
+
+
+def equal(crops: int, images: int = 1) -> torch.Tensor:
+    return torch.full((crops, images), 1 / crops)
+
+
+def test_pieces_gathered_together_are_normalised_as_the_whole(net):
+    x = picture()
+    pieces = torch.cat(x.split(16, dim=-1))
+    norms = SharedNorms(net)
+    with norms.gathering(equal(4)) as found:
+        together = net(pieces)
+    torch.testing.assert_close(torch.cat(together.split(1), dim=-1), net(x), atol=2e-5, rtol=1e-5)
+    assert set(found) == {net[0], net[3]}
+    assert are_finite(found)
+
+
+def test_tiles_are_normalised_by_what_was_found_and_then_by_themselves_again(net):
+    x = picture()
+    norms = SharedNorms(net)
+    with norms.gathering(equal(1)) as found:
+        whole = net(x)
+    with norms.using(found):
+        left, right = net(x[..., :20]), net(x[..., 20:])
+    torch.testing.assert_close(torch.cat((left, right), -1), whole, atol=2e-5, rtol=1e-5)
+    alone = net(x[..., :20])
+    assert not torch.allclose(alone, left, atol=0.1)
+    torch.testing.assert_close(alone, nn.Sequential(*net)(x[..., :20]))
+
+
+def test_every_picture_of_a_batch_has_its_own_statistics(net):
+    x = picture(images=3)
+    norms = SharedNorms(net)
+    pieces = torch.cat(x.split(32, dim=-1))  # [2 crops · 3 images]
+    with norms.gathering(equal(2, 3)) as found:
+        net(pieces)
+    with norms.using(found):
+        made = net(pieces)
+    for i in range(3):
+        whole = torch.cat((made[i], made[3 + i]), -1)
+        torch.testing.assert_close(whole[None], net(x[i : i + 1]), atol=2e-5, rtol=1e-5)
+
+
+def test_shares_weigh_the_crops(net):
+    x = picture()
+    halves = torch.cat(x.split(32, dim=-1))
+    with SharedNorms(net).gathering(torch.tensor([[1.0], [0.0]])) as found:
+        net(halves)
+    mean = halves[:1].reshape(1, 4, -1).mean(-1)
+    torch.testing.assert_close(found[net[0]].mean, mean, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_formats_lose_no_more_than_the_plain_norm(net, dtype):
+    x = picture() + 20  # a large mean: statistics and offsets in a short format would be far off
+    norm = net[0]
+    short = nn.GroupNorm(4, 8).to(dtype).requires_grad_(False)
+    short.load_state_dict(norm.state_dict())
+    exact = norm(x.to(dtype).float())
+    with SharedNorms(norm).gathering(equal(1)) as found:
+        norm(x)
+    with SharedNorms(short).using({short: found[norm]}):
+        made = short(x.to(dtype))
+    assert made.dtype == dtype
+    allowed = 1.5 * float((short(x.to(dtype)).float() - exact).abs().max()) + 0.02
+    assert float((made.float() - exact).abs().max()) < allowed
+
+
+def test_the_net_is_as_before_even_after_an_error(net):
+    x = picture()
+    before = net(x)
+    with pytest.raises(ZeroDivisionError), SharedNorms(net).gathering(equal(1)):
+        _ = 1 / 0
+    assert "forward" not in net[0].__dict__
+    torch.testing.assert_close(net(x), before)
+
+
+def test_a_forward_that_somebody_else_put_there_comes_back(net):
+    own = net[0].__dict__["forward"] = lambda x: x
+    with SharedNorms(net).gathering(equal(1)):
+        assert net[0].__dict__["forward"] is not own
+    assert net[0].__dict__["forward"] is own
+
+
+@pytest.mark.parametrize(("height", "width", "tile"), [(1024, 1024, 576), (2048, 512, 512), (640, 1344, 300)])
+def test_a_survey_is_spread_evenly_and_no_larger_than_a_tile(height, width, tile):
+    plan = plan_tiles(height, width, TileConfig(tile_px=tile, overlap_px=32), grain_px=8)
+    boxes = survey_boxes(plan, crop_px=96, grain_px=8)
+    assert sum(b.h * b.w for b in boxes) <= plan.rows[0][1] * plan.columns[0][1]
+    assert all(b.y % 8 == 0 and b.x % 8 == 0 for b in boxes)
+    assert all(0 <= b.y <= height - b.h and 0 <= b.x <= width - b.w for b in boxes)
+    middle_y = sum(b.y + b.h / 2 for b in boxes) / len(boxes)
+    middle_x = sum(b.x + b.w / 2 for b in boxes) / len(boxes)
+    assert abs(middle_y - height / 2) <= 8
+    assert abs(middle_x - width / 2) <= 8
+    assert len({(b.y, b.x) for b in boxes}) == len(boxes)
+
+
+def test_shares_bring_the_sample_nearer_to_the_whole():
+    photo, _ = to_planes(read_picture(EXAMPLES / "astronaut.jpg"))
+    plane = Plane(photo[..., :504, :504])
+    plan = plan_tiles(504, 504, TileConfig(tile_px=300, overlap_px=32), grain_px=8)
+    boxes = survey_boxes(plan, crop_px=64, grain_px=8)
+    shares = crop_shares(plane, boxes)
+    assert shares.shape == (16, 1)
+    assert bool((shares > 0).all())
+    assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
+    means = torch.stack([plane.crop(b).mean((2, 3))[0] for b in boxes])
+    true = plane.data_bchw.mean((2, 3))[0]
+    assert (shares * means).sum(0).sub(true).abs().max() < 0.5 * means.mean(0).sub(true).abs().max()
+
+
+def test_shares_of_a_constant_picture_are_equal():
+    plane = Plane(torch.full((2, 3, 64, 64), 0.3))
+    boxes = survey_boxes(
+        plan_tiles(64, 64, TileConfig(tile_px=48, overlap_px=8), grain_px=8), crop_px=16, grain_px=8
+    )
+    torch.testing.assert_close(crop_shares(plane, boxes), equal(4, 2))
+
+
+def test_a_stage_with_one_tile_is_not_surveyed():
+    def refuse(*_):
+        raise AssertionError("looked")
+
+    def stage(tile_px: int) -> Stage:
+        return Stage(
+            name="copy",
+            run=lambda tile, _: tile,
+            out_channels=3,
+            out_stride_px=1,
+            grain_px=8,
+            bytes_per_px=1,
+            tile=TileConfig(tile_px=tile_px, overlap_px=8),
+            survey=Survey(look=refuse, crop_px=16),
+        )
+
+    plane = Plane(torch.rand(1, 3, 64, 64))
+    run_stage(stage(64), plane, tile=TileConfig(), runtime=Runtime())
+    with pytest.raises(AssertionError, match="looked"):
+        run_stage(stage(40), plane, tile=TileConfig(), runtime=Runtime())
+
+
+@pytest.fixture(scope="module")
+def engine() -> OneStep:
+    engine, _ = load_engine(
+        "one-step",
+        options={"base_model": str(GOLDEN / "model"), "lora": str(GOLDEN / "lora.pth")},
+        device=torch.device("cpu"),
+        dtype="float32",
+    )
+    assert isinstance(engine, OneStep)
+    return engine
+
+
+def encode_only(engine: OneStep, image_01: torch.Tensor, tile_px: int) -> torch.Tensor:
+    request = Request(engine="one-step", target=TargetSize(scale=1), tile_px=tile_px, overlap_px=32)
+    prepared = engine.prepare(image_01, (image_01.shape[-2], image_01.shape[-1]), request)
+    encode = engine.stages(prepared, request)[0]
+    tile = TileConfig(tile_px=tile_px, overlap_px=32)
+    plane, report = run_stage(encode, prepared.plane, tile=tile, runtime=Runtime())
+    assert report.tiles.startswith("1×1") == (tile_px >= max(image_01.shape[-2:]))
+    return plane.data_bchw
+
+
+def test_tiles_come_nearer_to_untiled(engine):
+    photo, _ = to_planes(read_picture(EXAMPLES / "astronaut.jpg"))
+    photo = photo[..., :512, :512]
+    alone = dataclasses.replace(engine, networks=dataclasses.replace(engine.networks, encode_norms=None))
+    whole = encode_only(engine, photo, 512)
+    together, apart = (float(psnr(encode_only(e, photo, 288), whole)) for e in (engine, alone))
+    assert together > apart + 3
+
+
+def test_a_picture_in_bfloat16_keeps_its_tiles_together(engine):
+    """The whole engine, in tiles that are surveyed, in the format that CPUs and GPUs run it in."""
+    engine, dtype = load_engine(
+        "one-step",
+        options={"base_model": str(GOLDEN / "model"), "lora": str(GOLDEN / "lora.pth")},
+        device=torch.device("cpu"),
+        dtype="bfloat16",
+    )
+    photo, _ = to_planes(read_picture(EXAMPLES / "cat.jpg"))
+    request = Request(engine="one-step", target=TargetSize(scale=1), tile_px=256, overlap_px=64)
+    done = restore(engine, photo[..., :288, :384], request, Runtime(dtype=dtype))
+    assert bool(done.image_01.isfinite().all())
+    assert not any(stage.bad_tiles for stage in done.report.stages)
