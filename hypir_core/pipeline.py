@@ -92,7 +92,7 @@ def restore(
         color_fix=mode.value,
         prompt=request.prompt if engine.spec.wants_prompt else "",
         seed=request.seed,
-        notes=(*prepared.notes, *_stage_notes(stage_reports)),
+        notes=(*engine.spec.notes, *prepared.notes, *_stage_notes(stage_reports)),
         peak_device_bytes=torch.cuda.max_memory_allocated(runtime.device)
         if runtime.device.type == "cuda"
         else None,

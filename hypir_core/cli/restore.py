@@ -93,6 +93,14 @@ def restore_command(
     vae_exact: Annotated[
         bool, typer.Option("--vae-exact", rich_help_panel=ONE_STEP, help="VAE tiles share their statistics.")
     ] = False,
+    fast_decoder: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=ONE_STEP,
+            metavar="PATH|ID",
+            help="Preview: decode with TAESD or the like; fine detail is approximate.",
+        ),
+    ] = None,
     download: Annotated[
         bool, typer.Option("--download", rich_help_panel=ONE_STEP, help="Fetch what is missing.")
     ] = False,
@@ -135,6 +143,7 @@ def restore_command(
         "coeff_t": coeff_t,
         "reference_mode": reference_mode or None,
         "vae_exact": vae_exact or None,
+        "fast_decoder": fast_decoder,
         "download": download or None,
         "offline": offline or None,
         "random_weights": random_weights,

@@ -38,6 +38,8 @@ class EngineSpec:
     restores_alpha: bool = False
     """Whether an alpha channel may go through the engine as a grey picture; otherwise it is resized."""
     licence: str = "unknown"
+    notes: tuple[str, ...] = ()
+    """What every report of this engine must say about its results."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,6 +16,7 @@ from ..models.cpu_attention import use_cpu_attention_
 from ..models.fast_layers import use_fast_layers_
 from ..models.prompt import encode_prompt, tokenize, truncation_note
 from ..models.shared_norms import SharedNorms
+from ..models.tiny_decoder import TinyDecoder
 from ..models.vae_exact import exact_decode, exact_encode, map_bytes_per_px
 from .one_step import LATENT_PX, OneStepNetworks, Prompt
 
@@ -30,13 +31,14 @@ def diffusers_networks(
     device: torch.device,
     exact_vae: bool = False,
     shared_norms: bool = True,
+    tiny_decoder: TinyDecoder | None = None,
 ) -> OneStepNetworks:
     """Wrap a backbone whose UNet has its LoRA merged and its timestep folded (`models.fold`).
 
     UNet and VAE are cast to `dtype`, in the memory layout that convolutions like on `device`, and go to a
     device when a stage places them. The text encoder stays on the CPU in float32: it runs once per prompt.
     With `exact_vae`, encode and decode want whole canvases (`models.vae_exact`). Without `shared_norms`, every
-    tile is normalised by itself.
+    tile is normalised by itself. A `tiny_decoder` decodes in the VAE's place and goes where the VAE goes.
     """
     layout = _layout(dtype, device)
     for net in (backbone.unet, backbone.vae):
@@ -44,6 +46,7 @@ def diffusers_networks(
         if device.type == "cpu":
             use_cpu_attention_(net)
     unet, vae = (_cast(net, dtype, layout) for net in (backbone.unet, backbone.vae))
+    coders = vae if tiny_decoder is None else nn.ModuleList((vae, _cast(tiny_decoder.net, dtype, layout)))
 
     def encode(image_pm1: Tensor) -> Tensor:
         return vae.encode(image_pm1.to(vae.dtype, memory_format=layout)).latent_dist.mean
@@ -53,6 +56,9 @@ def diffusers_networks(
         return unet(z.to(unet.dtype, memory_format=layout), 0, condition, return_dict=False)[0]
 
     def decode(latent: Tensor) -> Tensor:
+        if tiny_decoder is not None:
+            scaled = latent * (backbone.scaling_factor / tiny_decoder.scaling_factor)
+            return tiny_decoder.net(scaled.to(vae.dtype, memory_format=layout))
         return vae.decode(latent.to(vae.dtype, memory_format=layout), return_dict=False)[0]
 
     def encode_whole(image_pm1: Tensor) -> Tensor:
@@ -76,16 +82,19 @@ def diffusers_networks(
         predict=predict,
         decode=decode_whole if exact_vae else decode,
         read_prompt=read_prompt,
-        place_vae=partial(_place, vae),
+        place_vae=partial(_place, coders),
         place_unet=partial(_place, unet),
         # Measured on a CPU in full size and bfloat16, with freed memory kept (`cli.allocator`): whole runs take
-        # 4000 to 4600 bytes per pixel of the decoder's tile; one encode alone 1980, one step 570.
+        # 4000 to 4600 bytes per pixel of the decoder's tile; one encode alone 1980, one step 570. One tile of TAESD
+        # alone takes 500 (at 512 px) to 810 (at 768 px).
         encode_bytes_per_px=8.0 * wide * dtype.itemsize,
         predict_bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
-        decode_bytes_per_px=8.5 * wider * dtype.itemsize,
-        vae_norms=SharedNorms(vae) if shared_norms and not exact_vae else None,
-        unet_norms=SharedNorms(unet) if shared_norms else None,
-        vae_in_float32=partial(_in_float32, vae),
+        decode_bytes_per_px=(8.5 * wider if tiny_decoder is None else 6.5 * tiny_decoder.width)
+        * dtype.itemsize,
+        encode_norms=SharedNorms(vae) if shared_norms and not exact_vae else None,
+        predict_norms=SharedNorms(unet) if shared_norms else None,
+        decode_norms=SharedNorms(vae) if shared_norms and not exact_vae and tiny_decoder is None else None,
+        vae_in_float32=partial(_in_float32, coders),
         unet_in_float32=partial(_in_float32, unet),
     )
 

@@ -21,6 +21,7 @@ from ..errors import ConfigError, WeightsError
 from ..models.backbone import Backbone, load_base, require_prediction
 from ..models.fold import fold_timestep_
 from ..models.lora_merge import merge_lora_
+from ..models.tiny_decoder import TinyDecoder, load_tiny_decoder
 from ..weights.convert import MERGED_KEY
 from ..weights.download import download
 from ..weights.locate import locate_base, locate_lora
@@ -51,13 +52,14 @@ def load_one_step(
         WeightsError: a file cannot be used.
     """
     chosen = pick_dtype(dtype, device, TESTED_DTYPES)
+    tiny = tiny_decoder_of(options)
     if options.random_weights:
         from ..models.random_sd21 import random_backbone, random_lora_
 
         backbone = random_backbone()
         random_lora_(backbone.unet, rank=256)
         restorer = Restorer(spec=LoraSpec(rank=256, alpha=256), label="random")
-        return make_engine(backbone, restorer, options, device, chosen), chosen
+        return make_engine(backbone, restorer, options, device, chosen, tiny), chosen
     if fetch is None and options.download:
         fetch = partial(download, confirm=_announce)
     files = locate_base(options.base_model, offline=options.offline, fetch=fetch)
@@ -68,7 +70,7 @@ def load_one_step(
     else:
         restorer = _merge(backbone, locate_lora(options.lora, offline=options.offline, fetch=fetch), options)
     require_prediction(backbone, restorer.spec.prediction)
-    return make_engine(backbone, restorer, options, device, chosen), chosen
+    return make_engine(backbone, restorer, options, device, chosen, tiny), chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,28 +109,48 @@ def _merged_spec(metadata: Mapping[str, str], where: str) -> LoraSpec | None:
         raise WeightsError(f"{where}: {MERGED_KEY} cannot be read ({err}); merge the LoRA again") from err
 
 
+def tiny_decoder_of(options: OneStepOptions) -> TinyDecoder | None:
+    """Load what decodes in the VAE's place, if anything; raises as `load_tiny_decoder`."""
+    return None if options.fast_decoder is None else load_tiny_decoder(options.fast_decoder)
+
+
 def make_engine(
-    backbone: Backbone, restorer: Restorer, options: OneStepOptions, device: torch.device, dtype: torch.dtype
+    backbone: Backbone,
+    restorer: Restorer,
+    options: OneStepOptions,
+    device: torch.device,
+    dtype: torch.dtype,
+    tiny: TinyDecoder | None,
 ) -> OneStep:
     """Make the engine of a backbone whose LoRA is merged; folds its timestep in place."""
     lora = restorer.spec
     fold_timestep_(backbone.unet, lora.model_t)
     reference = options.reference_mode
+    weights, notes = f"{restorer.label} on {backbone.found_in}", ()
+    if tiny is not None:
+        weights += f", decoded by {tiny.name} {_short_hash(tiny.path)}"
+        notes = (f"decoded by a tiny decoder ({tiny.name}): a preview, fine detail is approximate",)
     spec = EngineSpec(
         name=NAME,
         family="one_step",
-        weights=f"{restorer.label} on {backbone.found_in}",
+        weights=weights,
         tile=REFERENCE_TILE if reference else STEP_TILE,
         color_fix=ColorFix.wavelet,
         dtypes=TESTED_DTYPES,
         wants_prompt=True,
         licence=f"LoRA: {lora.licence}; base model: CreativeML Open RAIL++-M",
+        notes=notes,
     )
     kind = OneStepReference if reference else OneStep
     return kind(
         spec=spec,
         networks=diffusers_networks(
-            backbone, dtype=dtype, device=device, exact_vae=options.vae_exact, shared_norms=not reference
+            backbone,
+            dtype=dtype,
+            device=device,
+            exact_vae=options.vae_exact,
+            shared_norms=not reference,
+            tiny_decoder=tiny,
         ),
         a_bar=a_bar_at(backbone.schedule, lora.coeff_t if options.coeff_t is None else options.coeff_t),
         prediction=lora.prediction,

@@ -15,7 +15,7 @@ from ..weights.sources import Fetch
 from ..weights.spec import LoraSpec, Prediction
 from .catalog import OneStepOptions
 from .one_step import OneStep, Prompt
-from .one_step_files import TESTED_DTYPES, Restorer, make_engine
+from .one_step_files import TESTED_DTYPES, Restorer, make_engine, tiny_decoder_of
 
 
 def one_step_skeleton(
@@ -36,8 +36,11 @@ def one_step_skeleton(
         found_in="no weights",
     )
     restorer = Restorer(spec=LoraSpec(rank=256, alpha=256), label="none")
+    tiny = tiny_decoder_of(options)
+    if tiny is not None:
+        tiny.net.to("meta")
     # The exact VAE copies its maps back and forth, which shapes cannot; its arithmetic is the plain one's.
-    engine = make_engine(backbone, restorer, replace(options, vae_exact=False), device, chosen)
+    engine = make_engine(backbone, restorer, replace(options, vae_exact=False), device, chosen, tiny)
     prompt = Prompt(condition=torch.empty(1, LENGTH, SD21_TEXT_ENCODER["hidden_size"], device="meta"))
     networks = replace(engine.networks, read_prompt=lambda _: prompt)
     return replace(engine, networks=networks, whole_vae=options.vae_exact), chosen

@@ -83,15 +83,15 @@ def load_base(files: BaseFiles, *, dtype: torch.dtype = torch.float32) -> Backbo
     sources = _read(files)
     unet_tensors = _unet_tensors(sources.unet)
     _refuse_other_models(unet_tensors, sources.unet.path)
-    unet = _fill(empty_unet(sources.unet_config), unet_tensors, dtype, sources.unet.path)
+    unet = fill(empty_unet(sources.unet_config), unet_tensors, dtype, sources.unet.path)
     vae_file, text_file = sources.vae.path, sources.text_encoder.path
-    vae = _fill(
+    vae = fill(
         empty_vae(sources.vae_config), vae_tensors(sources.vae.tensors, where=vae_file), dtype, vae_file
     )
     text = text_tensors(
         sources.text_encoder.tensors, layers=sources.text_config["num_hidden_layers"], where=text_file
     )
-    text_encoder = _fill(empty_text_encoder(sources.text_config), text, torch.float32, text_file)
+    text_encoder = fill(empty_text_encoder(sources.text_config), text, torch.float32, text_file)
     schedule, prediction = _schedule(files, unet_tensors)
     return Backbone(
         unet=unet,
@@ -202,13 +202,14 @@ def _read(files: BaseFiles) -> _Sources:
         unet=unet,
         vae=vae,
         text_encoder=text_encoder,
-        unet_config=_config_beside(unet.path) if folder else SD21_UNET,
-        vae_config=_config_beside(vae.path) if folder else SD21_VAE,
-        text_config=_config_beside(text_encoder.path) if folder else SD21_TEXT_ENCODER,
+        unet_config=config_beside(unet.path) if folder else SD21_UNET,
+        vae_config=config_beside(vae.path) if folder else SD21_VAE,
+        text_config=config_beside(text_encoder.path) if folder else SD21_TEXT_ENCODER,
     )
 
 
-def _config_beside(path: Path) -> Mapping[str, Any]:
+def config_beside(path: Path) -> Mapping[str, Any]:
+    """Read the ``config.json`` beside a weight file; raises `WeightsError` where that cannot be done."""
     file = path.with_name("config.json")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -266,8 +267,19 @@ def _schedule(files: BaseFiles, unet: Mapping[str, Tensor]) -> tuple[NoiseSchedu
     return NoiseSchedule(), Prediction.v if is_v else Prediction.eps
 
 
-def _fill(module: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype, path: Path) -> nn.Module:
-    """Give an empty module its tensors, all of them or none."""
+def fill(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    path: Path,
+    *,
+    wanted: str = WANTED,
+) -> nn.Module:
+    """Give an empty module its tensors, all of them or none; returns it, frozen.
+
+    Raises:
+        SpecMismatchError: names or shapes differ; says that `wanted` was expected in `path`.
+    """
     # transformers 4 has a `text_model.` level that version 5 lacks.
     expected = {name.removeprefix("text_model."): (name, t.shape) for name, t in module.state_dict().items()}
     shapes = {short: tuple(shape) for short, (_, shape) in expected.items()}
@@ -275,7 +287,7 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype, 
     if shapes != found:
         wrong = sorted(n for n in shapes.keys() | found.keys() if shapes.get(n) != found.get(n))
         raise SpecMismatchError(
-            f"{path}: expected {WANTED}; {len(wrong)} tensors do not fit, the first is {wrong[0]}: "
+            f"{path}: expected {wanted}; {len(wrong)} tensors do not fit, the first is {wrong[0]}: "
             f"expected {shapes.get(wrong[0], 'none')}, got {found.get(wrong[0], 'none')}"
         )
     module.load_state_dict({expected[name][0]: t.to(dtype) for name, t in tensors.items()}, assign=True)
