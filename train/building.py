@@ -24,7 +24,8 @@ from .generators import Generator, build_generator
 from .losses import WeightedLoss, build_losses
 from .options import check_options
 from .players import Player, build_player
-from .run_folder import describe_run, resume_settings
+from .resuming import resume_settings
+from .run_folder import describe_run
 from .sharding import check_distribution, is_split
 from .tracking import Tracker, open_trackers
 from .validation import FixedPairs, fixed_pairs

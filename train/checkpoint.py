@@ -24,6 +24,7 @@ from hypir_core.errors import ConfigError, HypirError
 from .config import CheckpointConfig
 from .data.stream import Position
 from .players import Player
+from .resuming import refusals
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of `step` steps done, then remove the ones that need not be kept.
 
-    `settings` is what `load_checkpoint` compares. Every process calls this.
+    `settings` is what `train.resuming.refusals` compares. Every process calls this.
 
     Raises:
         HypirError: the disk is full or not writable; the previous checkpoint is untouched.
@@ -111,12 +112,7 @@ def load_checkpoint(
         HypirError: the checkpoint cannot be read.
     """
     about = _about(folder)
-    problems = [
-        f"{key}: the checkpoint {folder.name} was made with {about['settings'].get(key)!r}, now it is "
-        f"{settings.get(key)!r}; set it back, or use another output_dir"
-        for key in sorted(settings.keys() | about["settings"].keys())
-        if about["settings"].get(key) != settings.get(key)
-    ]
+    problems = refusals(about["settings"], settings, checkpoint=folder.name)
     if about["processes"] != accelerator.num_processes:
         problems.append(
             f"processes: the checkpoint {folder.name} was made by {about['processes']}, now there are "

@@ -53,7 +53,7 @@ class StepLog:
 
 
 def write_scalars(run: Run, done: int, step_log: StepLog) -> None:
-    """Log the means since the last call; every process calls this."""
+    """Log the means since the last call and what the generator noticed; every process calls this."""
     values = step_log.read(run.accelerator)
     values |= {
         f"lr/{name}": float(player.lr_schedule.get_last_lr()[0]) for name, player in run.players.items()
@@ -72,6 +72,8 @@ def write_scalars(run: Run, done: int, step_log: StepLog) -> None:
             *(done, run.config.max_steps, terms, values["lr/generator"], values["speed/step_s"]),
             *(100 * values["speed/waiting_for_data"], time.strftime("%Hh%Mm%Ss", time.gmtime(left_s))),
         )
+        for note in run.generator.notes():
+            log.warning("step %d  %s", done, note)
 
 
 def write_images(run: Run, done: int, step_log: StepLog) -> None:

@@ -1,4 +1,4 @@
-"""What a run writes down about itself, and which settings a resumed run must share."""
+"""What a run writes down about itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import logging
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import accelerate
 import torch
@@ -20,24 +18,6 @@ from hypir_core.config import to_plain
 from hypir_core.errors import ConfigError
 
 from .config import TrainConfig
-
-MAY_CHANGE = (
-    "base_model",
-    "cpu",
-    "output_dir",
-    "max_steps",
-    "threads",
-    "data.root",
-    "data.source.lq_root",
-    "data.source.path_prefix",
-    "data.workers",
-    "data.cache_mb",
-    "validation",
-    "checkpoint",
-    "tracking",
-    "export",
-)
-"""Keys (with everything below them) that may differ when a run is resumed."""
 
 log = logging.getLogger(__name__)
 
@@ -74,18 +54,6 @@ def describe_run(config: TrainConfig, *, data_hash: str, processes: int) -> str:
     return commit
 
 
-def resume_settings(config: TrainConfig, *, data_hash: str, base_hash: str = "") -> dict[str, Any]:
-    """Return the settings that must be the same when the run is resumed, as dotted keys, JSON-able."""
-    flat = _flat(json.loads(json.dumps(to_plain(config))))
-    kept = {
-        key: value
-        for key, value in flat.items()
-        if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
-    }
-    kept["data.root (hash of names and sizes)"] = data_hash
-    return kept | ({"base_model (hash of norms and biases)": base_hash} if base_hash else {})
-
-
 def current_commit() -> str:
     """Return the commit of this checkout, with ``+`` when files differ from it, or ``unknown``."""
     folder = Path(hypir_core.__file__).parent
@@ -100,13 +68,3 @@ def current_commit() -> str:
 def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603, S607  # fixed arguments
     return done.stdout.strip()
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, below in value.items():
-        if isinstance(below, dict) and below:
-            out |= _flat(below, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = below
-    return out

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
+from ..color.mode import ColorFix
 from ..config import build, strict
 from ..errors import ConfigError
 from ..registry import Registry, lazy
@@ -47,6 +48,20 @@ class BuiltInOptions:
     """The built-in restorer has no settings of its own."""
 
     __pydantic_config__ = strict
+
+    engine: ClassVar[str] = "built-in"
+    file: ClassVar[str] = "restorer_x4.safetensors"
+    """In the folder `weights/builtin` of the package."""
+    color_fix: ClassVar[ColorFix] = ColorFix.none
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltInSharpOptions(BuiltInOptions):
+    """Nor has the crisp one."""
+
+    engine: ClassVar[str] = "built-in-sharp"
+    file: ClassVar[str] = "restorer_x4_sharp.safetensors"
+    color_fix: ClassVar[ColorFix] = ColorFix.wavelet  # a discriminator does not mind a tint of a level or two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +103,10 @@ class OneStepOptions:
     """Sizes, tiles and windows of the original implementation, for comparisons; slower."""
     vae_exact: bool = False
     """One set of normalisation statistics for the whole picture instead of one per VAE tile; slower."""
+    fast_decoder: str | None = None
+    """A tiny decoder instead of the VAE's, for previews: a diffusers folder of an `AutoencoderTiny`, a weight file of
+    one or of TAESD's decoder, or a repository id in the Hugging Face cache (``madebyollin/taesd``). Never
+    downloaded. Fine detail is approximate; reports say so."""
     random_weights: RandomWeights | None = None
     """For benchmarks on machines without the weights."""
     download: bool = False
@@ -101,7 +120,12 @@ class OneStepOptions:
             problems.append(f"lora_strength must be from 0 to 2, got {self.lora_strength:g}")
         if self.coeff_t is not None and not 0 <= self.coeff_t <= 999:
             problems.append(f"coeff_t must lie in 0 … 999, got {self.coeff_t}")
-        for one, other in (("reference_mode", "vae_exact"), ("download", "offline")):
+        for one, other in (
+            ("reference_mode", "vae_exact"),
+            ("fast_decoder", "reference_mode"),
+            ("fast_decoder", "vae_exact"),
+            ("download", "offline"),
+        ):
             if getattr(self, one) and getattr(self, other):
                 problems.append(f"{one} and {other} exclude each other")
         given = [name for name in ("lora", "base_model") if getattr(self, name) is not None]
@@ -139,7 +163,16 @@ ENGINES.add(
         load=lazy(".generator_files:load_built_in", __package__),
         skeleton=lazy(".generator_files:built_in_skeleton", __package__),
     ),
-    summary="the small restorer inside this package: ×4, no download",
+    summary="the small restorer inside this package: ×4, no download, faithful",
+)
+ENGINES.add(
+    "built-in-sharp",
+    EngineEntry(
+        options=BuiltInSharpOptions,
+        load=lazy(".generator_files:load_built_in", __package__),
+        skeleton=lazy(".generator_files:built_in_skeleton", __package__),
+    ),
+    summary="the same, trained against a discriminator: crisper, for pictures that are small rather than ruined",
 )
 ENGINES.add(
     "upscaler",

@@ -20,7 +20,7 @@ from .base import EngineSpec
 from .catalog import BuiltInOptions, UpscalerOptions
 from .feed_forward import UNKNOWN_RADIUS, CastInput, FeedForward, default_tile
 
-BUILT_IN = Path(__file__).parent.parent / "weights" / "builtin" / "restorer_x4.safetensors"
+BUILT_IN = Path(__file__).parent.parent / "weights" / "builtin"
 
 LIVE_MAPS = 4
 """Feature maps that are alive at once in a plain convolutional net on inference: input, output, workspace."""
@@ -29,9 +29,10 @@ LIVE_MAPS = 4
 def load_built_in(
     options: BuiltInOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
 ) -> tuple[FeedForward, torch.dtype]:
-    """Load the restorer that ships inside the package."""
-    del options, fetch
-    return _load(BUILT_IN, "built-in", device, dtype)
+    """Load one of the restorers that ship inside the package."""
+    del fetch
+    engine, chosen = _load(BUILT_IN / options.file, options.engine, device, dtype)
+    return replace(engine, spec=replace(engine.spec, color_fix=options.color_fix)), chosen
 
 
 def load_upscaler(
@@ -45,7 +46,7 @@ def load_upscaler(
 def built_in_skeleton(
     options: BuiltInOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
 ) -> tuple[FeedForward, torch.dtype]:
-    """Return the built-in restorer on torch's meta device."""
+    """Return a built-in restorer on torch's meta device."""
     return _without_numbers(*load_built_in(options, device, dtype, fetch))
 
 

@@ -42,7 +42,7 @@ def desk(tmp_path_factory) -> Path:
         for name, quality in (("originals", 95), ("results", 60)):
             (desk / name).mkdir()
             cat.save(desk / name / "cat.jpg", quality=quality)
-    shutil.copy(BUILT_IN, desk / "model.safetensors")
+    shutil.copy(BUILT_IN / "restorer_x4.safetensors", desk / "model.safetensors")
     (desk / "sd21-base").symlink_to(ROOT / "tests" / "golden" / "hypir" / "model")
     shutil.copy(ROOT / "tests" / "golden" / "hypir" / "lora.pth", desk / "HYPIR_sd2.pth")
     (desk / "train").symlink_to(ROOT / "train")

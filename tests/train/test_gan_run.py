@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,6 @@ from safetensors.torch import load_file
 
 from hypir_core.errors import ConfigError, SpecMismatchError
 from train import recipe
-from train.__main__ import main
 from train.building import Run, build
 from train.checkpoint import newest_checkpoint
 from train.config import TrainConfig, load_config
@@ -25,8 +22,6 @@ from train.recipe import discriminator_step, generator_losses, generator_step, t
 from train.tracking import Meter
 
 pytestmark = pytest.mark.tiny
-
-ROOT = Path(__file__).parents[2]
 
 UNET = "discriminators.judge={name: unet, options: {features: 4, depth: 2}, optimiser: {lr: 1e-3}, weight: 0.1%s}"
 PATCH = (
@@ -238,24 +233,3 @@ def test_names_that_are_taken_and_options_that_do_not_exist(photos, tmp_path):
         build(gan(photos, tmp_path, 1, "discriminators.judge.options.sizes=2"))
     with pytest.raises(ConfigError, match=r"discriminators\.judge\.loss_options: .*'real_label'"):
         build(gan(photos, tmp_path, 1, "discriminators.judge.loss_options.real_label=0.8"))
-
-
-@pytest.mark.slow
-def test_two_processes_play_what_one_plays_with_twice_the_batch(photos, tmp_path):
-    judge = ", loss: bce, feature_matching: {weight: 0.5}, r1: {gamma: 1, every: 2}"
-    common = ["tiny_cpu_pixel", f"data.root={photos}", "max_steps=4", *NO_POOL, UNET % judge]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "train"]
-    done = subprocess.run(
-        [sys.executable, *launch, *common, f"output_dir={tmp_path / 'two'}", "data.batch_size=2"],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert main([*common, f"output_dir={tmp_path / 'one'}", "data.batch_size=4"]) == 0
-    one, two = (
-        torch.load(tmp_path / name / "checkpoints/step-00000004/players.pt", weights_only=True)
-        for name in ("one", "two")
-    )
-    for player in ("generator", "judge"):
-        for name, tensor in one[player]["weights"].items():
-            torch.testing.assert_close(two[player]["weights"][name], tensor, atol=1e-4, rtol=0)

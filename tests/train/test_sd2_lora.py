@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -86,6 +87,7 @@ def with_random_factors(generator: Generator) -> None:
 
 def test_the_full_model_trains_exactly_the_published_names_and_shapes():
     unet = empty_unet(SD21_UNET)
+    own = len(list(unet.parameters()))
     add_lora_(unet, rank=256, targets=TARGET_MODULES)
     state = trained_state(unet)
     modules = {re.sub(r"\.lora_[AB]\.default\.weight$", "", name) for name in state}
@@ -114,7 +116,7 @@ def test_the_full_model_trains_exactly_the_published_names_and_shapes():
     }
     assert {name: tuple(state[name].shape) for name in examples} == examples
     frozen = [name for name, p in unet.named_parameters() if not p.requires_grad]
-    assert len(frozen) == len(dict(empty_unet(SD21_UNET).named_parameters()))
+    assert len(frozen) == own
 
 
 def test_the_original_layout_is_written_tensor_for_tensor(tiny, tmp_path, golden):
@@ -163,6 +165,29 @@ def test_a_prompt_matters_and_every_picture_has_its_own(tiny, golden, picture_01
     assert (none - coffee).abs().max() > 1e-3
 
 
+def test_prompts_that_are_cut_are_counted_and_told_once(tiny, photos, tmp_path, caplog):
+    prompts = ["", "a photo of the cat", "\n".join(["the cat"] * 60), "coffee " * 90]
+    lines = [{"path": f"{n}.png", "prompt": prompt} for n, prompt in enumerate(prompts)]
+    table = tmp_path / "list.jsonl"
+    table.write_text("\n".join(json.dumps(line) for line in lines))
+    rows = [f"data.root={table}", f"data.source.path_prefix={photos}", "data.source.prompt_column=prompt"]
+    train(tiny(*rows, "tracking.every=2", steps=4))
+    said = [record.message for record in caplog.records if "cut" in record.message]
+    assert len(said) == 1
+    assert re.fullmatch(
+        r"step 2  2 of 3 prompts seen so far were cut, for instance '(the cat|coffee) .{72,73} …': the prompt is "
+        r"longer than 75 tokens: its last \d+ tokens were not used",
+        said[0],
+    )
+
+
+def test_prompts_that_fit_are_not_remarked_on(tiny, picture_01):
+    generator = build_generator(tiny(), CPU)
+    for prompt in ("", "a photo of the cat"):
+        restored_by_the_trainer(generator, picture_01, prompt=prompt)
+    assert generator.notes() == ()
+
+
 def test_only_the_factors_learn_and_a_fresh_one_changes_nothing(tiny, golden, picture_01, tmp_path):
     run = build(tiny())
     before = {name: p.clone() for name, p in run.player.module.named_parameters()}
@@ -200,7 +225,7 @@ def test_checkpointed_gradients_are_the_gradients(tiny, picture_01):
 
 
 def test_frozen_weights_are_bf16_and_factors_float32(tiny):
-    config = tiny("precision=bf16", "generator.optimiser.lr=3e-3", steps=12)
+    config = tiny("precision=bf16", "generator.optimiser.lr=3e-3", steps=8)
     run = build(config)
     formats = {p.requires_grad: p.dtype for p in run.player.module.parameters()}
     assert formats == {True: torch.float32, False: torch.bfloat16}
@@ -265,24 +290,24 @@ def test_a_checkpoint_holds_only_what_is_trained(tiny):
 
 
 def test_interrupted_while_writing_goes_on_from_the_checkpoint_before(tiny, tmp_path, monkeypatch):
-    every = "checkpoint.every=2"
-    train(tiny(every, out="straight"))
+    every = "checkpoint.every=1"
+    train(tiny(every, steps=2, out="straight"))
     real_write = checkpoint._write
 
     def stop_half_way(path: Path, content) -> None:
         real_write(path, content)
-        if path.name == "players.pt" and "step-00000004" in str(path):
+        if path.name == "players.pt" and "step-00000002" in str(path):
             path.write_bytes(path.read_bytes()[:1000])
             raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint, "_write", stop_half_way)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(every, out="parted"))
+        train(tiny(every, steps=2, out="parted"))
     monkeypatch.undo()
     newest = newest_checkpoint(tmp_path / "parted")
     assert newest is not None
-    assert newest.name == "step-00000002"
-    train(tiny(every, out="parted"))
+    assert newest.name == "step-00000001"
+    train(tiny(every, steps=2, out="parted"))
     one, two = (load_file(tmp_path / run / "generator_ema.safetensors") for run in ("straight", "parted"))
     assert all(torch.equal(one[key], two[key]) for key in one)
 

@@ -31,6 +31,9 @@ class Generator:
     """The sides of the high-quality pictures must divide by this."""
     base_hash: str = ""
     """What the trained tensors only make sense with, as a hash; empty where they stand alone."""
+    notes: Callable[[], tuple[str, ...]] = tuple
+    """What a person should know of the batches so far, each sentence once; the main process asks with
+    every line of its log."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from hypir_core.diffusion.schedule import a_bar_at
 from hypir_core.errors import ConfigError, WeightsNotFoundError
 from hypir_core.image.resize import resize
 from hypir_core.models.backbone import Backbone, load_base, require_prediction
-from hypir_core.models.prompt import encode_prompt, tokenize
+from hypir_core.models.prompt import PromptTokens, encode_prompt, tokenize
 from hypir_core.models.sd21 import SD21_UNET
 from hypir_core.weights.locate import locate_base, locate_lora
 from hypir_core.weights.lora_file import Lora, read_lora
@@ -34,6 +34,7 @@ from ..config import ExportConfig, Precision, TrainConfig
 from ..config.checks import at_least, raise_all
 from ..data.batch import Batch
 from .base import Generator, GeneratorKind
+from .cut_prompts import CutPrompts
 from .lora_layers import add_lora_
 
 FROZEN_DTYPE = {
@@ -128,7 +129,8 @@ def sd2_lora_on(
     unet.train()
     vae.to(device).train()  # older diffusers checkpoint in training mode only; there is no dropout
     a_bar = a_bar_at(backbone.schedule, options.coeff_t)
-    condition_of = _conditions(backbone, device)
+    cut_prompts = CutPrompts()
+    condition_of = _conditions(backbone, device, cut_prompts)
 
     def restore(prepared: nn.Module, batch: Batch) -> Tensor:
         h, w = batch.lq_01.shape[-2:]
@@ -168,6 +170,7 @@ def sd2_lora_on(
         spec=spec,
         grain_px=math.lcm(2**levels, options.scale),
         base_hash=base_hash,
+        notes=cut_prompts.notes,
     )
 
 
@@ -202,21 +205,32 @@ def _rank(options: Sd2LoraOptions, start: Lora | None) -> int:
     return start.rank
 
 
-def _conditions(backbone: Backbone, device: torch.device) -> Callable[[Sequence[str]], Tensor]:
+def _conditions(
+    backbone: Backbone, device: torch.device, cut_prompts: CutPrompts
+) -> Callable[[Sequence[str]], Tensor]:
     """Return a function from prompts to what the UNet's cross-attention reads, [b 77 width] on `device`.
 
-    The empty prompt is encoded here. The text encoder goes to the device with the first other one.
+    The empty prompt is encoded here. The text encoder goes to the device with the first other one. Every prompt
+    is counted in `cut_prompts`.
     """
 
     @lru_cache(maxsize=PROMPTS_KEPT)
-    def encode(prompt: str) -> Tensor:
+    def encode(prompt: str) -> tuple[Tensor, PromptTokens]:
         if prompt.strip():
             backbone.text_encoder.to(device)
         tokens = tokenize(prompt, backbone.tokenizer, vocabulary=backbone.vocabulary)
-        return encode_prompt(backbone.text_encoder, tokens.ids).to(device)
+        return encode_prompt(backbone.text_encoder, tokens.ids).to(device), tokens
+
+    def conditions_of(prompts: Sequence[str]) -> Tensor:
+        conditions = []
+        for prompt in prompts:
+            condition, tokens = encode(prompt)
+            cut_prompts.count(prompt, tokens)
+            conditions.append(condition)
+        return torch.cat(conditions)
 
     encode("")
-    return lambda prompts: torch.cat([encode(prompt) for prompt in prompts])
+    return conditions_of
 
 
 def _hash_of(*nets: nn.Module) -> str:
