@@ -1,6 +1,6 @@
 """What tiling costs in quality: the default, the default without a survey, and the original's plan.
 
-    uv run python benchmarks/tile_quality.py PICTURE [--size N ...] [--base MODEL --lora FILE]
+    uv run python benchmarks/tile_quality.py PICTURE ... [--size N ...] [--base MODEL --lora FILE]
 
 A one-step model in float32 enlarges the picture ×4 to N×N px, in one tile and in tiles: the tiny golden one (real
 layers, random weights) unless another is named. Without a survey every tile is normalised by itself. PSNR is of
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -83,26 +85,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--size", type=int, nargs="+", default=[1024])
     parser.add_argument("--base", type=Path, default=GOLDEN / "model")
     parser.add_argument("--lora", type=Path, default=GOLDEN / "lora.pth")
     given = parser.parse_args()
-    image_01, _ = to_planes(read_picture(given.picture))
-    short = min(image_01.shape[-2:])
     engine = one_step(given.base, given.lora, reference_mode=False)
     engines = {
         "default": engine,
         "default, without the survey": without_survey(engine),
         "the original's": one_step(given.base, given.lora, reference_mode=True),
     }
-    results = []
-    for side in given.size:
+    results: list[dict[str, object]] = []
+    for picture, side in product(given.pictures, given.size):
+        image_01, _ = to_planes(read_picture(picture))
+        short = min(image_01.shape[-2:])
         small = resize(image_01[..., :short, :short], (side // SCALE, side // SCALE)).clamp(0, 1)
-        results += [measure(name, engine, small) for name, engine in engines.items()]
+        for name, engine in engines.items():
+            results.append({"picture": picture.name, **measure(name, engine, small)})
+            print(results[-1], file=sys.stderr)
     report = {
         "model": "tests/golden/hypir" if given.base == GOLDEN / "model" else given.base.name,
-        "picture": given.picture.name,
         "results": results,
         "torch": torch.__version__,
     }

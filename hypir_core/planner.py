@@ -23,7 +23,7 @@ from .pipeline import tile_for
 from .request import Request
 from .tiling.choose import ChosenTiles, choose_tiles
 from .tiling.run import Stage
-from .tiling.survey import survey_boxes
+from .tiling.survey import crop_grid
 
 META = torch.device("meta")
 
@@ -151,8 +151,8 @@ def _stage_plan(
     boxes = tiles.plan.boxes
     flops = _flops(stage, plane, boxes[0]) * len(boxes)
     if stage.survey is not None and len(boxes) > 1:
-        crops = survey_boxes(tiles.plan, crop_px=stage.survey.crop_px, grain_px=stage.grain_px)
-        flops += _flops(stage, plane, crops[0]) * len(crops)
+        crops = crop_grid(tiles.plan, crop_px=stage.survey.crop_px)
+        flops += _flops(stage, plane, Box(0, 0, crops.side_px, crops.side_px)) * crops.count
     return StagePlan(
         name=stage.name,
         tiles=tiles.plan.summary(),

@@ -12,7 +12,8 @@ from ..device import Runtime
 from ..image.plane import Plane
 from ..tiling.choose import choose_tiles
 from ..tiling.plan import TileConfig
-from ..tiling.run import Stage
+from ..tiling.run import Stage, tile_inputs
+from ..tiling.survey import crop_grid, take_sample
 from .matrix_rate import synchronize
 
 
@@ -24,15 +25,15 @@ class StageWork:
     tiles: int
     batch: int
     flops: int
-    """Floating-point operations of all its tiles: 2 per multiplication with addition, of convolutions, matrix
-    products and attention only."""
+    """Floating-point operations of all its tiles, and of the sample before them: 2 per multiplication with
+    addition, of convolutions, matrix products and attention only."""
 
 
 @torch.inference_mode()
 def count_work(
     stages: Sequence[Stage], plane: Plane, *, tile: TileConfig, runtime: Runtime
 ) -> tuple[StageWork, ...]:
-    """Run one batch of each stage's tiles and count, as planned for a picture.
+    """Run one batch of each stage's tiles, and its survey, and count, as planned for a picture.
 
     Args:
         stages: from `Engine.stages`.
@@ -48,21 +49,20 @@ def count_work(
         )
         boxes = chosen.plan.boxes
         batch = boxes[: chosen.batch]
-        with FlopCounterMode(display=False) as counter:
-            stage.run(
-                torch.cat([plane.crop(box) for box in batch]).to(runtime.device),
-                {
-                    name: torch.cat([guide.crop(box) for box in batch]).to(runtime.device)
-                    for name, guide in stage.guides.items()
-                },
-            )
+        with FlopCounterMode(display=False) as of_batch:
+            stage.run(*tile_inputs(stage, plane, batch, runtime.device))
+        with FlopCounterMode(display=False) as of_sample:
+            if stage.survey is not None and len(boxes) > 1:
+                sample = take_sample(plane, crop_grid(chosen.plan, crop_px=stage.survey.crop_px))
+                crops, guides = tile_inputs(stage, plane, sample.boxes, runtime.device)
+                stage.survey.look(crops, guides, sample.shares)
         synchronize(runtime.device)
         found.append(
             StageWork(
                 name=stage.name,
                 tiles=len(boxes),
                 batch=chosen.batch,
-                flops=counter.get_total_flops() * len(boxes) // len(batch),
+                flops=of_batch.get_total_flops() * len(boxes) // len(batch) + of_sample.get_total_flops(),
             )
         )
         s = stage.out_stride_px

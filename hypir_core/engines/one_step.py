@@ -30,7 +30,7 @@ LATENT_PX = 8
 GRAIN_PX = 64
 """The UNet halves its latent three times: 8 cells of 8 px."""
 
-STEP_TILE = TileConfig(tile_px=512, overlap_px=128)
+STEP_TILE = TileConfig(tile_px=512, overlap_px=64)
 """The size the UNet was trained at; its overlap gives neighbouring tiles a common context."""
 
 VAE_TILE = TileConfig(tile_px=768, overlap_px=32)
@@ -40,8 +40,8 @@ overlap is enough (`benchmarks/tile_quality.py`)."""
 VAE_MARGIN_PX = 8
 """A latent cell at a cut edge, where convolutions met padding, is left out of the blend."""
 
-VAE_CROP_PX, STEP_CROP_PX = 96, 256
-"""Sides of the crops that stand for the picture. The UNet halves its latent three times and needs larger ones."""
+VAE_CROP_PX, STEP_CROP_PX = 96, 128
+"""Sides of the crops that stand for the picture. The UNet's are a multiple of its grain."""
 
 ENLARGE_BELOW = 0.75
 """Pictures whose longer side is under this part of the native size are enlarged, others only mirrored."""

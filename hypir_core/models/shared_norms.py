@@ -28,6 +28,9 @@ class Moments:
     """[images groups], float32, biased."""
 
 
+TINY = 1e-12
+"""Keeps the scale of a constant group finite."""
+
 Found = Mapping[nn.Module, Moments]
 
 
@@ -91,13 +94,27 @@ def are_finite(found: Found) -> bool:
 def _moments(x: Tensor, groups: int, shares: Tensor) -> Moments:
     """Return the moments of [crops · images c …] over crops and positions.
 
-    σ² = Σ wᵢ·(σᵢ² + (μᵢ − μ)²), crop by crop: a float32 copy of the whole batch would be the largest thing in memory.
+    σ² = Σ wᵢ·(σᵢ² + (μᵢ − μ)²).
     """
-    parts = [torch.var_mean(one.float().reshape(groups, -1), dim=-1, correction=0) for one in x]
-    var, mean = (torch.stack(list(part)).unflatten(0, shares.shape) for part in zip(*parts, strict=True))
+    mean, var = (part.unflatten(0, shares.shape) for part in _each_ones_moments(x, groups))
     weights = shares.to(mean)[..., None]
     middle = (weights * mean).sum(0)
     return Moments(mean=middle, var=(weights * (var + (mean - middle).square())).sum(0))
+
+
+def _each_ones_moments(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of [n c …], each [n groups] in float32."""
+    if x.device.type != "cpu":
+        # One after the other: a float32 copy of the whole batch would be the largest thing in memory.
+        parts = [torch.var_mean(one.float().reshape(groups, -1), dim=-1, correction=0) for one in x]
+        var, mean = (torch.stack(part) for part in zip(*parts, strict=True))
+        return mean, var
+    # The norm's own kernel needs no float32 copies; with weights in float32 it returns float32.
+    channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    laid, (n, channels) = x if channels_last else x.contiguous(), x.shape[:2]
+    ones = torch.ones(channels)
+    _, mean, scale = torch.native_group_norm(laid, ones, ones, n, channels, x[0, 0].numel(), groups, TINY)
+    return mean, (scale.square().reciprocal() - TINY).clamp_min(0)
 
 
 def _normalise(norm: nn.GroupNorm, x: Tensor, moments: Moments) -> Tensor:

@@ -20,7 +20,7 @@ from .bad_tiles import Repeat, TileWatch, change
 from .choose import choose_tiles
 from .memory import Rung, is_out_of_memory, next_rung
 from .plan import TileConfig, TilePlan, plan_tiles
-from .survey import Survey, crop_shares, survey_boxes
+from .survey import Survey, crop_grid, take_sample
 from .window import AxisWeights, axis_weights
 
 TileFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
@@ -163,7 +163,7 @@ def _run_plan(
         if runtime.cancelled():
             raise Cancelled(f"stopped in stage {stage.name!r} after {first} of {len(boxes)} tiles")
         batch = boxes[first : first + rung.batch]
-        inputs, guides = _inputs(stage, plane, batch, rung.device)
+        inputs, guides = tile_inputs(stage, plane, batch, rung.device)
         with torch.inference_mode():  # the canvas itself stays an ordinary tensor, for the caller to work on
             tiles = stage.run(inputs, guides)
             tiles = watch.mended(tiles, inputs, batch, _repeater(stage, inputs, guides))
@@ -176,7 +176,7 @@ def _run_plan(
     for i in watch.idle(changes, len(plan.columns)):
         moved = None
         if stage.repeat is not None:
-            inputs, guides = _inputs(stage, plane, boxes[i : i + 1], rung.device)
+            inputs, guides = tile_inputs(stage, plane, boxes[i : i + 1], rung.device)
             with torch.inference_mode():
                 again = stage.repeat(inputs, guides).to(out.device)
             moved = change(inputs, again) > 2 * changes[i]
@@ -191,10 +191,10 @@ def _surveyed(stage: Stage, plane: Plane, plan: TilePlan, device: torch.device) 
     if stage.survey is None or len(plan.boxes) == 1:
         yield
         return
-    boxes = survey_boxes(plan, crop_px=stage.survey.crop_px, grain_px=stage.grain_px)
+    sample = take_sample(plane, crop_grid(plan, crop_px=stage.survey.crop_px))
     with torch.inference_mode():
-        crops, guides = _inputs(stage, plane, boxes, device)
-        seen = stage.survey.look(crops, guides, crop_shares(plane, boxes))
+        crops, guides = tile_inputs(stage, plane, sample.boxes, device)
+        seen = stage.survey.look(crops, guides, sample.shares)
     with seen:
         yield
 
@@ -218,9 +218,10 @@ def _blend(canvas: Plane, box: Box, tile: Tensor, weights: tuple[Tensor, Tensor]
     canvas.crop(box).add_(weighted.to(canvas.data_bchw.device))
 
 
-def _inputs(
+def tile_inputs(
     stage: Stage, plane: Plane, boxes: Sequence[Box], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what `stage.run` gets for these boxes: [boxes · images c h w], and the guides cropped alike."""
     guides = {name: _gather(guide, boxes, device) for name, guide in stage.guides.items()}
     return _gather(plane, boxes, device), guides
 

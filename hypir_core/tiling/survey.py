@@ -1,19 +1,22 @@
 """A sample of a picture that stands for the whole of it, before its tiles are run.
 
-The sample is an even grid of small crops, together about as large as one tile, so that it costs one tile more
-and no more memory. Crops do not count alike: their weights are chosen so that what is cheap to know of
-the whole picture (brightness, contrast, edges) comes out right. This is a calibration estimator (Deville and
-Särndal, "Calibration estimators in survey sampling", JASA 87, 1992), with a ridge so that no crop counts for all.
+The picture is cut into strata, an even grid, and of each stratum the most typical crop is taken: the one nearest to
+it in what is cheap to know (brightness, contrast, edges). Crops do not count alike: their weights are chosen so that the
+same features of the whole picture come out right. This is a calibration estimator (Deville and Särndal,
+"Calibration estimators in survey sampling", JASA 87, 1992), with a ridge so that no crop counts for all. The crops
+are together about half as large as a tile, so that looking costs little time and no more memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..image.plane import Box, Plane
 from .plan import TilePlan
@@ -32,65 +35,113 @@ class Survey:
     """Side of a crop, in output pixels, a multiple of the stage's grain."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CropGrid:
+    """How many crops a sample has, and how large they are."""
+
+    rows: int
+    columns: int
+    side_px: int
+
+    @property
+    def count(self) -> int:
+        """All crops."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Square crops that stand for a picture."""
+
+    boxes: tuple[Box, ...]
+    shares: Tensor
+    """[crops images], columns that sum to 1: how much each crop counts for each image."""
+
+
 RIDGE = 0.1
 """Of the standardised features; larger keeps the weights closer to equal."""
 
 LEAST, MOST = 0.1, 4.0
 """Limits of a crop's weight, in parts of the mean weight."""
 
-BAND = 512
-"""Rows of the plane at a time."""
+STEPS = 4
+"""Crops may start at every fourth of their side."""
+
+BAND_PX = 1 << 20
+"""Pixels (cells of the plane) whose features are in memory at a time."""
 
 
-def survey_boxes(plan: TilePlan, *, crop_px: int, grain_px: int) -> tuple[Box, ...]:
-    """Return square crops, spread evenly: as many along each axis as fit into one tile.
+def crop_grid(plan: TilePlan, *, crop_px: int) -> CropGrid:
+    """Return a grid of crops that is together about half as large as a tile.
 
     Args:
         plan: the tiles that the stage will run.
-        crop_px: side of a crop, at most a tile's, a multiple of the grain.
-        grain_px: starts are multiples of this.
+        crop_px: side of a crop; that of a tile, where tiles are smaller.
     """
-    rows, columns = (
-        _starts(total, tile_px, crop_px, grain_px)
-        for total, tile_px in ((plan.height_px, plan.rows[0][1]), (plan.width_px, plan.columns[0][1]))
+    tile_px = (plan.rows[0][1], plan.columns[0][1])
+    side = min(crop_px, *tile_px)
+    rows, columns = (max(1, round(length / side / 2**0.5)) for length in tile_px)
+    return CropGrid(rows=rows, columns=columns, side_px=side)
+
+
+def take_sample(plane: Plane, grid: CropGrid) -> Sample:
+    """Return a stratum's most typical crop, stratum by stratum, and the weights of all.
+
+    Images of a batch have their crops at the same places, and weights of their own.
+    """
+    step = max(1, grid.side_px // plane.stride_px // STEPS)
+    side = grid.side_px // plane.stride_px // step
+    squares = _features(plane.data_bchw, step)
+    crops = F.avg_pool2d(squares, side, stride=1)
+    spread = crops.std((2, 3), correction=0).clamp_min(1e-6)
+    spans = (
+        list(zip(_strata(cells, side, n), _strata(cells, 1, n), strict=True))
+        for cells, n in zip(squares.shape[2:], (grid.rows, grid.columns), strict=True)
     )
-    side = [min(crop_px, length) for length in (plan.rows[0][1], plan.columns[0][1])]
-    return tuple(Box(y, x, *side) for y in rows for x in columns)
+    starts = []
+    for (crop_rows, rows), (crop_columns, columns) in product(*spans):
+        wanted = squares[:, :, rows, columns].mean((2, 3))
+        off = (crops[:, :, crop_rows, crop_columns] - wanted[..., None, None]) / spread[..., None, None]
+        y, x = divmod(int(off.square().sum((0, 1)).argmin()), off.shape[3])
+        starts.append((crop_rows.start + y, crop_columns.start + x))
+    taken = torch.stack([crops[:, :, y, x] for y, x in starts]).double()
+    whole = squares.mean((2, 3), dtype=torch.float64)
+    px = step * plane.stride_px
+    return Sample(
+        boxes=tuple(Box(y * px, x * px, side * px, side * px) for y, x in starts),
+        shares=torch.stack([_calibrated(taken[:, i], whole[i]) for i in range(len(whole))], dim=1),
+    )
 
 
-def crop_shares(plane: Plane, boxes: Sequence[Box]) -> Tensor:
-    """Return how much each crop counts for each image: [crops images], columns that sum to 1."""
-    whole = _features(_bands(plane.data_bchw))
-    crops = torch.stack([_features([plane.crop(box)]) for box in boxes])
-    return torch.stack([_calibrated(crops[:, i], whole[i]) for i in range(len(whole))], dim=1)
+def _strata(cells: int, side: int, count: int) -> Iterator[slice]:
+    """Yield where windows of `side` cells start that lie within each of `count` equal strata, one at the least."""
+    last = cells - side
+    for i in range(count):
+        start = min(round(i * cells / count), last)
+        yield slice(start, max(start, min(round((i + 1) * cells / count) - side, last)) + 1)
 
 
-def _starts(total_px: int, tile_px: int, crop_px: int, grain_px: int) -> list[int]:
-    count = max(1, tile_px // crop_px)
-    last = total_px - min(crop_px, tile_px)
-    middles = [(index + 0.5) * total_px / count - crop_px / 2 for index in range(count)]
-    return [min(max(round(middle / grain_px), 0) * grain_px, last) for middle in middles]
+def _features(x_bchw: Tensor, step: int) -> Tensor:
+    """Return the means of x, x², |∂x| and (∂x)² of every channel over squares of `step`, [b 4c h/step w/step].
+
+    Float32 on the CPU. What is left of the picture after the last whole square does not count.
+    """
+    height = x_bchw.shape[2] // step * step
+    rows = max(1, BAND_PX // (step * x_bchw.shape[3])) * step
+    return torch.cat(
+        [_band_features(x_bchw, top, min(top + rows, height), step) for top in range(0, height, rows)], 2
+    )
 
 
-def _bands(plane_bchw: Tensor) -> Iterable[Tensor]:
-    """Cut a plane into bands; each has the next one's first row, so that no difference is lost."""
-    height = plane_bchw.shape[2]
-    for top in range(0, height, BAND):
-        yield plane_bchw[:, :, top : min(top + BAND + 1, height)]
-
-
-def _features(parts_bchw: Iterable[Tensor]) -> Tensor:
-    """Return per image the means of x, x², |∂x| and (∂x)² of every channel, [b 4c], float64 on the CPU."""
-    total, cells = torch.zeros((), dtype=torch.float64), 0
-    for part in parts_bchw:
-        x = part[:, :, : max(1, part.shape[2] - 1), : max(1, part.shape[3] - 1)].float()
-        h, w = x.shape[-2:]
-        dy = part[:, :, -h:, :w].float() - x
-        dx = part[:, :, :h, -w:].float() - x
-        sums = [x, x.square(), dx.abs() + dy.abs(), dx.square() + dy.square()]
-        total = total + torch.cat([s.sum((2, 3), dtype=torch.float64) for s in sums], 1).cpu()
-        cells += h * w
-    return total / cells
+def _band_features(x_bchw: Tensor, top: int, bottom: int, step: int) -> Tensor:
+    band = x_bchw[
+        :, :, top : bottom + 1
+    ].float()  # and the next one's first row, so that no difference is lost
+    band = F.pad(band, (0, 1, 0, bottom + 1 - top - band.shape[2]), mode="replicate")
+    x = band[:, :, :-1, :-1]
+    dy, dx = band[:, :, 1:, :-1] - x, band[:, :, :-1, 1:] - x
+    maps = torch.cat([x, x.square(), dx.abs() + dy.abs(), dx.square() + dy.square()], 1)
+    return F.avg_pool2d(maps, step).cpu()
 
 
 def _calibrated(crops: Tensor, whole: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from hypir_core import Request, TargetSize
 
 @pytest.mark.parametrize(
     ("reference_mode", "edges"),
-    [(False, [480, 544]), (True, [256, 512, 768])],
+    [(False, [496, 528]), (True, [256, 512, 768])],
     ids=["default", "the original's"],
 )
 def test_edges_are_where_tiles_begin_and_end(reference_mode, edges):

@@ -14,9 +14,10 @@ from hypir_core.engines.one_step import OneStep
 from hypir_core.image.plane import Plane
 from hypir_core.metrics.fidelity import psnr
 from hypir_core.models.shared_norms import SharedNorms, are_finite
-from hypir_core.tiling.plan import TileConfig, plan_tiles
+from hypir_core.tiling import survey
+from hypir_core.tiling.plan import TileConfig, TilePlan, plan_tiles
 from hypir_core.tiling.run import Stage, run_stage
-from hypir_core.tiling.survey import Survey, crop_shares, survey_boxes
+from hypir_core.tiling.survey import CropGrid, Survey, crop_grid, take_sample
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "hypir"
 EXAMPLES = Path(__file__).parents[2] / "hypir_core" / "examples"
@@ -123,40 +124,91 @@ def test_a_forward_that_somebody_else_put_there_comes_back(net):
     assert net[0].__dict__["forward"] is own
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last, "transposed"])
+def test_moments_are_those_of_the_numbers_in_every_format_and_layout(dtype, layout):
+    x = (picture(images=3) + 3).to(dtype)
+    x = x.transpose(2, 3) if layout == "transposed" else x.to(memory_format=layout)
+    with SharedNorms(norm := nn.GroupNorm(4, 8).to(dtype).requires_grad_(False)).gathering(
+        equal(1, 3)
+    ) as found:
+        norm(x)
+    var, mean = torch.var_mean(x.double().reshape(3, 4, -1), dim=-1, correction=0)
+    torch.testing.assert_close(found[norm].mean.double(), mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[norm].var.double(), var, atol=1e-5, rtol=1e-3)
+
+
+def test_a_constant_group_has_no_variance():
+    norm = nn.GroupNorm(2, 4).requires_grad_(False)
+    with SharedNorms(norm).gathering(equal(1)) as found:
+        made = norm(torch.full((1, 4, 8, 8), 3.0))
+    assert float(found[norm].var.abs().max()) < 1e-5
+    assert float(made.abs().max()) < 1e-3
+
+
+def plan(height: int, width: int, tile: int) -> TilePlan:
+    return plan_tiles(height, width, TileConfig(tile_px=tile, overlap_px=32), grain_px=8)
+
+
 @pytest.mark.parametrize(("height", "width", "tile"), [(1024, 1024, 576), (2048, 512, 512), (640, 1344, 300)])
-def test_a_survey_is_spread_evenly_and_no_larger_than_a_tile(height, width, tile):
-    plan = plan_tiles(height, width, TileConfig(tile_px=tile, overlap_px=32), grain_px=8)
-    boxes = survey_boxes(plan, crop_px=96, grain_px=8)
-    assert sum(b.h * b.w for b in boxes) <= plan.rows[0][1] * plan.columns[0][1]
-    assert all(b.y % 8 == 0 and b.x % 8 == 0 for b in boxes)
+@pytest.mark.parametrize("stride_px", [1, 8])
+def test_a_sample_has_a_crop_in_every_part_and_is_about_half_a_tile(height, width, tile, stride_px):
+    tiles = plan(height, width, tile)
+    grid = crop_grid(tiles, crop_px=96)
+    plane = Plane(torch.rand(1, 2, height // stride_px, width // stride_px), stride_px)
+    boxes = take_sample(plane, grid).boxes
+    assert len(boxes) == grid.count
+    assert 0.3 < sum(b.h * b.w for b in boxes) / (tiles.rows[0][1] * tiles.columns[0][1]) < 0.8
     assert all(0 <= b.y <= height - b.h and 0 <= b.x <= width - b.w for b in boxes)
-    middle_y = sum(b.y + b.h / 2 for b in boxes) / len(boxes)
-    middle_x = sum(b.x + b.w / 2 for b in boxes) / len(boxes)
-    assert abs(middle_y - height / 2) <= 8
-    assert abs(middle_x - width / 2) <= 8
-    assert len({(b.y, b.x) for b in boxes}) == len(boxes)
+    assert all(b.h == b.w == 96 and b.y % 24 == b.x % 24 == 0 for b in boxes)
+    parts = {(int((b.y + 48) * grid.rows / height), int((b.x + 48) * grid.columns / width)) for b in boxes}
+    assert len(parts) == grid.count
+
+
+@pytest.mark.parametrize("tile", [64, 72, 120])
+def test_crops_of_small_tiles_are_no_larger_than_they(tile):
+    tiles = plan(512, 512, tile)
+    grid = crop_grid(tiles, crop_px=128)
+    sample = take_sample(Plane(torch.rand(1, 4, 64, 64), 8), grid)
+    assert all(b.h == b.w <= tiles.rows[0][1] and b.h % 8 == 0 for b in sample.boxes)
+    assert sample.shares.shape == (len(sample.boxes), 1)
+
+
+def test_the_most_typical_crop_stands_for_a_part():
+    """A small bright thing in a dark part: the crop shows as much of it as the part has."""
+    x = torch.zeros(1, 1, 128, 128)
+    x[..., 40:56, 40:56] = 1  # 1/16 of the upper left part, all of it within one of the crops
+    sample = take_sample(Plane(x), CropGrid(rows=2, columns=2, side_px=32))
+    seen = [float(Plane(x).crop(box).mean()) for box in sample.boxes]
+    assert 0 < seen[0] <= 0.25
+    assert seen[1:] == [0, 0, 0]
 
 
 def test_shares_bring_the_sample_nearer_to_the_whole():
     photo, _ = to_planes(read_picture(EXAMPLES / "astronaut.jpg"))
     plane = Plane(photo[..., :504, :504])
-    plan = plan_tiles(504, 504, TileConfig(tile_px=300, overlap_px=32), grain_px=8)
-    boxes = survey_boxes(plan, crop_px=64, grain_px=8)
-    shares = crop_shares(plane, boxes)
-    assert shares.shape == (16, 1)
-    assert bool((shares > 0).all())
-    assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
-    means = torch.stack([plane.crop(b).mean((2, 3))[0] for b in boxes])
+    sample = take_sample(plane, CropGrid(rows=4, columns=4, side_px=64))
+    assert sample.shares.shape == (16, 1)
+    assert bool((sample.shares > 0).all())
+    assert float(sample.shares.sum()) == pytest.approx(1, abs=1e-6)
+    means = torch.stack([plane.crop(b).mean((2, 3))[0] for b in sample.boxes])
     true = plane.data_bchw.mean((2, 3))[0]
-    assert (shares * means).sum(0).sub(true).abs().max() < 0.5 * means.mean(0).sub(true).abs().max()
+    assert (sample.shares * means).sum(0).sub(true).abs().max() < 0.8 * means.mean(0).sub(true).abs().max()
 
 
 def test_shares_of_a_constant_picture_are_equal():
     plane = Plane(torch.full((2, 3, 64, 64), 0.3))
-    boxes = survey_boxes(
-        plan_tiles(64, 64, TileConfig(tile_px=48, overlap_px=8), grain_px=8), crop_px=16, grain_px=8
-    )
-    torch.testing.assert_close(crop_shares(plane, boxes), equal(4, 2))
+    sample = take_sample(plane, CropGrid(rows=2, columns=2, side_px=16))
+    torch.testing.assert_close(sample.shares, equal(4, 2))
+
+
+def test_features_do_not_depend_on_the_bands(monkeypatch):
+    plane, grid = Plane(torch.rand(2, 3, 200, 168)), CropGrid(rows=3, columns=2, side_px=32)
+    at_once = take_sample(plane, grid)
+    monkeypatch.setattr(survey, "BAND_PX", 3000)
+    in_bands = take_sample(plane, grid)
+    assert in_bands.boxes == at_once.boxes
+    torch.testing.assert_close(in_bands.shares, at_once.shares)
 
 
 def test_a_stage_with_one_tile_is_not_surveyed():
