@@ -67,7 +67,7 @@ LEAST, MOST = 0.1, 4.0
 STEPS = 4
 """Crops may start at every fourth of their side."""
 
-BAND_PX = 1 << 20
+BAND_PX = 1 << 18
 """Pixels (cells of the plane) whose features are in memory at a time."""
 
 

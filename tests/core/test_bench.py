@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from hypir_core import Request, Runtime, TargetSize, load_engine
 from hypir_core.bench import against
@@ -17,6 +19,8 @@ from hypir_core.cli import main
 from hypir_core.errors import ConfigError
 from hypir_core.image.size import parse_size
 from hypir_core.pipeline import tile_for
+from hypir_core.tiling.choose import choose_tiles
+from hypir_core.tiling.survey import crop_grid
 
 CPU = torch.device("cpu")
 
@@ -88,6 +92,32 @@ def test_work_is_counted_for_all_tiles():
         )
         assert work.tiles == width // 32
         assert work.flops == per_input_px * 32 * width
+
+
+def test_the_sample_before_the_tiles_is_work_too(golden):
+    options = {"base_model": str(golden / "hypir" / "model"), "lora": str(golden / "hypir" / "lora.pth")}
+    request = Request(engine="one-step", target=TargetSize(scale=4), tile_px=320, overlap_px=32)
+    engine, dtype = load_engine("one-step", options=options, device=CPU, dtype="float32")
+    prepared = engine.prepare(torch.rand(1, 3, 128, 160), (512, 640), request)
+    runtime = Runtime(dtype=dtype, batch_tiles=1)
+    tile = tile_for(request, engine.spec.tile)
+    stages = engine.stages(prepared, request)
+    alone = [replace(stage, survey=None) for stage in stages]
+    with_sample, without = (
+        count_work(s, prepared.plane, tile=tile, runtime=runtime) for s in (stages, alone)
+    )
+    for stage, more, less in zip(stages, with_sample, without, strict=True):
+        assert more.tiles == less.tiles > 1
+        side = stage.survey.crop_px
+        channels, stride = (3, 1) if stage.name == "encode" else (4, 8)
+        with FlopCounterMode(display=False) as of_crop, torch.inference_mode():
+            stage.run(torch.rand(1, channels, side // stride, side // stride), {})
+        size = (prepared.plane.height_px, prepared.plane.width_px)
+        plan = choose_tiles(stage, size, tile=tile, runtime=runtime, device=CPU).plan
+        crops = crop_grid(plan, crop_px=side).count
+        assert crops > 1
+        # a prompt is projected once for all crops
+        assert (more.flops - less.flops) / of_crop.get_total_flops() == pytest.approx(crops, rel=0.05)
 
 
 def test_peak_memory_sees_what_was_held():

@@ -20,7 +20,7 @@ def units(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("units")
-@pytest.mark.parametrize(("queries", "keys"), [(1, 3), (700, 77), (1030, 1030)])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 3), (700, 77), (77, 700), (2100, 77), (1030, 1030)])
 def test_it_is_attention(rng, queries, keys):
     q, k, v = (torch.randn(2, n, 3, 16, generator=rng).bfloat16() for n in (queries, keys, keys))
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
@@ -47,3 +47,22 @@ def test_the_networks_stay_the_same(golden, rng, dtype):
         expected = run(net).float()
         tolerance = 2e-6 if dtype == torch.float32 else 0.05
         assert (run(quick).float() - expected).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.usefixtures("units")
+@torch.no_grad()
+def test_one_prompt_for_a_batch_is_projected_once(golden, rng):
+    """The same numbers as with the prompt repeated in memory, from a 1-row projection."""
+    unet = load_base(locate_base(str(golden / "hypir" / "model")), dtype=torch.float32).unet
+    z = torch.randn(3, 4, 16, 16, generator=rng)
+    words = torch.randn(1, 77, unet.config.cross_attention_dim, generator=rng)
+    repeated = unet(z, 200, words.repeat(3, 1, 1)).sample
+    assert use_cpu_attention_(unet) > 0
+    seen: list[int] = []
+    for name, module in unet.named_modules():
+        if name.endswith("attn2.to_k"):
+            module.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    expanded = unet(z, 200, words.expand(3, -1, -1)).sample
+    torch.testing.assert_close(expanded, repeated, atol=1e-5, rtol=1e-4)
+    assert seen
+    assert set(seen) == {1}

@@ -55,7 +55,7 @@ def test_the_sample_before_several_tiles_is_counted():
     one = plan_run("one-step", (512, 512), options={}, device=CPU, dtype="bfloat16")
     for stage, alone in zip(plan.stages, one.stages, strict=True):
         areas = stage.tile_count * stage.tile_px[0] * stage.tile_px[1] / 512**2
-        assert 0.4 < stage.flops / alone.flops - areas < stage.tile_px[0] * stage.tile_px[1] / 512**2 + 0.1
+        assert 0.3 < stage.flops / alone.flops - areas < 0.7 * stage.tile_px[0] * stage.tile_px[1] / 512**2
 
 
 def test_a_benchmark_teaches_the_plan_its_seconds():

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hypir_core import ColorFix, Request, Runtime, TargetSize, load_engine, restore
 from hypir_core.cli import main
-from hypir_core.device_speed import remember
+from hypir_core.device_speed import remember, shares_of_matrix_rate
 from hypir_core.errors import ConfigError, SpecMismatchError, WeightsError, WeightsNotFoundError
 from hypir_core.models.tiny_decoder import load_tiny_decoder
 from hypir_core.planner import plan_run
@@ -278,3 +278,29 @@ def test_the_plan_counts_its_arithmetic(folder, tiny, tmp_path, monkeypatch):
         tiny.decode(torch.zeros(1, 4, 64, 64))
     assert decode.flops == counter.get_total_flops()
     assert plan.stages[0].flops > 1e12  # the encoder is the VAE's
+
+
+def test_a_benchmark_of_the_preview_teaches_the_plan_nothing(folder, golden, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    remember("one-step", CPU, torch.float32, rate=1e12, shares={"decode": 0.25})
+    options = {
+        "base_model": golden / "hypir" / "model",
+        "lora": golden / "hypir" / "lora.pth",
+        "fast_decoder": folder,
+    }
+    words = [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
+    case = [
+        "--engine",
+        "one-step",
+        "--size",
+        "128",
+        "--repeats",
+        "1",
+        "--dtype",
+        "float32",
+        "--device",
+        "cpu",
+    ]
+    assert main(["bench", *case, *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["notes"]
+    assert shares_of_matrix_rate("one-step", CPU, torch.float32) == {"decode": 0.25}
