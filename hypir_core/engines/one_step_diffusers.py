@@ -84,12 +84,12 @@ def diffusers_networks(
         read_prompt=read_prompt,
         place_vae=partial(_place, coders),
         place_unet=partial(_place, unet),
-        # Measured on a CPU in full size and bfloat16, with freed memory kept (`cli.allocator`): whole runs take
-        # 4000 to 4600 bytes per pixel of the decoder's tile; one encode alone 1980, one step 570. One tile of TAESD
-        # alone takes 500 (at 512 px) to 810 (at 768 px).
-        encode_bytes_per_px=8.0 * wide * dtype.itemsize,
+        # Measured on a CPU in full size and bfloat16, with freed memory kept (`cli.allocator`) and a survey before
+        # the tiles: whole runs take 4900 to 5500 bytes per pixel of the decoder's tile, at 2048² the encoder's tiles
+        # 2700; one step alone 570. One tile of TAESD alone takes 500 (at 512 px) to 810 (at 768 px).
+        encode_bytes_per_px=11.0 * wide * dtype.itemsize,
         predict_bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
-        decode_bytes_per_px=(8.5 * wider if tiny_decoder is None else 6.5 * tiny_decoder.width)
+        decode_bytes_per_px=(10.5 * wider if tiny_decoder is None else 6.5 * tiny_decoder.width)
         * dtype.itemsize,
         encode_norms=SharedNorms(vae) if shared_norms and not exact_vae else None,
         predict_norms=SharedNorms(unet) if shared_norms else None,
