@@ -148,16 +148,16 @@ def plan_run(
 def _stage_plan(
     stage: Stage, plane: Plane, tiles: ChosenTiles, *, rate: float, share: float | None
 ) -> StagePlan:
-    boxes = tiles.plan.boxes
-    flops = _flops(stage, plane, boxes[0]) * len(boxes)
-    if stage.survey is not None and len(boxes) > 1:
+    count, first = len(tiles.plan.boxes), tiles.plan.boxes[0]
+    flops = _flops(stage, plane, first) * count
+    if stage.survey is not None and count > 1:
         crops = crop_grid(tiles.plan, crop_px=stage.survey.crop_px)
         flops += _flops(stage, plane, Box(0, 0, crops.side_px, crops.side_px)) * crops.count
     return StagePlan(
         name=stage.name,
         tiles=tiles.plan.summary(),
-        tile_px=(boxes[0].h, boxes[0].w),
-        tile_count=len(boxes),
+        tile_px=(first.h, first.w),
+        tile_count=count,
         batch=tiles.batch,
         working_bytes=int(tiles.batch * tiles.tile_area_px * stage.bytes_per_px),
         flops=flops,

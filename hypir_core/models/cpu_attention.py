@@ -90,7 +90,8 @@ class _Processor:
         seen = tokens if encoder_hidden_states is None else _once(encoder_hidden_states)
         projected = (attn.to_q(tokens), attn.to_k(seen), attn.to_v(seen))
         query, key, value = (
-            t.unflatten(-1, (attn.heads, -1)).transpose(1, 2).expand(len(tokens), -1, -1, -1) for t in projected
+            t.unflatten(-1, (attn.heads, -1)).transpose(1, 2).expand(len(tokens), -1, -1, -1)
+            for t in projected
         )
         out = attn.to_out[0](attention(query, key, value).transpose(1, 2).flatten(2))
         if is_map:
