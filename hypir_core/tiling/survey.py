@@ -4,7 +4,8 @@ The picture is cut into strata, an even grid, and of each stratum the most typic
 it in what is cheap to know (brightness, contrast, edges). Crops do not count alike: their weights are chosen so that the
 same features of the whole picture come out right. This is a calibration estimator (Deville and Särndal,
 "Calibration estimators in survey sampling", JASA 87, 1992), with a ridge so that no crop counts for all. The crops
-are together about half as large as a tile, so that looking costs little time and no more memory.
+are together about half as large as a tile, so that looking costs little time and no more memory; where tiles are small,
+up to half as large again, because four crops tell too little.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ BAND_PX = 1 << 18
 
 
 def crop_grid(plan: TilePlan, *, crop_px: int) -> CropGrid:
-    """Return a grid of crops that is together about half as large as a tile.
+    """Return a grid of crops that is together about half as large as a tile; at least 3×3 if that is not far more.
 
     Args:
         plan: the tiles that the stage will run.
@@ -80,7 +81,9 @@ def crop_grid(plan: TilePlan, *, crop_px: int) -> CropGrid:
     """
     tile_px = (plan.rows[0][1], plan.columns[0][1])
     side = min(crop_px, *tile_px)
-    rows, columns = (max(1, round(length / side / 2**0.5)) for length in tile_px)
+    rows, columns = (
+        max(round(length / side / 2**0.5), min(3, int(1.25 * length / side))) for length in tile_px
+    )
     return CropGrid(rows=rows, columns=columns, side_px=side)
 
 
