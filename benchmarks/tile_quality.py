@@ -57,7 +57,7 @@ def tile_edges(
 
 
 def without_survey(engine: OneStep) -> OneStep:
-    alone = replace(engine.networks, encode_norms=None, predict_norms=None, decode_norms=None)
+    alone = replace(engine.networks, encode_shared=None, predict_shared=None, decode_shared=None)
     return replace(engine, networks=alone)
 
 

@@ -21,7 +21,7 @@ from .image.plane import Box, Plane
 from .image.size import TargetSize
 from .pipeline import tile_for
 from .request import Request
-from .tiling.choose import ChosenTiles, choose_tiles
+from .tiling.choose import ChosenTiles, choose_tiles, working_area_px
 from .tiling.run import Stage
 from .tiling.survey import crop_grid
 
@@ -151,7 +151,7 @@ def _stage_plan(
     count, first = len(tiles.plan.boxes), tiles.plan.boxes[0]
     flops = _flops(stage, plane, first) * count
     if stage.survey is not None and count > 1:
-        crops = crop_grid(tiles.plan, crop_px=stage.survey.crop_px)
+        crops = crop_grid(tiles.plan, stage.survey.size)
         flops += _flops(stage, plane, Box(0, 0, crops.side_px, crops.side_px)) * crops.count
     return StagePlan(
         name=stage.name,
@@ -159,7 +159,7 @@ def _stage_plan(
         tile_px=(first.h, first.w),
         tile_count=count,
         batch=tiles.batch,
-        working_bytes=int(tiles.batch * tiles.tile_area_px * stage.bytes_per_px),
+        working_bytes=int(working_area_px(stage, tiles.plan, batch=tiles.batch) * stage.bytes_per_px),
         flops=flops,
         seconds=flops / (rate * share) if share else None,
     )

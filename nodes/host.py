@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,16 @@ import comfy.samplers
 import comfy.utils
 import folder_paths
 import torch
+from comfy.ldm.modules.diffusionmodules.model import AttnBlock
 from comfy_api.latest import ComfyExtension, io, ui
 from PIL import Image
 from torch import Tensor
 
 from ..hypir_core.device import Runtime
 from ..hypir_core.errors import ConfigError, OutOfMemoryError, SpecMismatchError, WeightsNotFoundError
+from ..hypir_core.models.attention_processor import Attend
+from ..hypir_core.models.shared_attention import SharedAttention
+from ..hypir_core.models.shared_layers import SharedLayers
 from ..hypir_core.models.shared_norms import SharedNorms
 from ..hypir_core.progress import Progress, Tick
 
@@ -245,9 +250,9 @@ def step_bytes_per_px(model: Any) -> float:
     return model.memory_required([1, 4, 64, 64]) / 512**2
 
 
-def model_norms(model: Any) -> SharedNorms:
-    """Return the group norms of a MODEL's UNet."""
-    return SharedNorms(model.model.diffusion_model)
+def model_shared(model: Any) -> SharedLayers:
+    """Return the layers of a MODEL's UNet that tiles of a picture share."""
+    return SharedLayers(norms=SharedNorms(model.model.diffusion_model))
 
 
 def place_model(model: Any, tile_px: int, wanted: torch.device) -> None:
@@ -311,9 +316,28 @@ def vae_decode(vae: Any, latent: Tensor) -> Tensor:
     return vae.first_stage_model.decode(latent.to(vae.device, vae.vae_dtype)).float()
 
 
-def vae_norms(vae: Any) -> SharedNorms:
-    """Return the group norms of a VAE."""
-    return SharedNorms(vae.first_stage_model)
+def vae_shared(vae: Any) -> SharedLayers:
+    """Return the layers of a VAE that tiles of a picture share."""
+    net = vae.first_stage_model
+    blocks = (module for module in net.modules() if isinstance(module, AttnBlock))
+    attention = SharedAttention(tuple(partial(_with_attention, block) for block in blocks))
+    return SharedLayers(norms=SharedNorms(net), attention=attention)
+
+
+@contextmanager
+def _with_attention(block: Any, attend: Attend) -> Iterator[None]:
+    """Let a VAE's attention compute by `attend`, with its map as one head of tokens."""
+
+    def over_map(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        tokens = (t.flatten(2).transpose(1, 2)[:, None] for t in (query, key, value))
+        return attend(*tokens)[:, 0].transpose(1, 2).unflatten(2, query.shape[-2:])
+
+    before = block.optimized_attention
+    block.optimized_attention = over_map
+    try:
+        yield
+    finally:
+        block.optimized_attention = before
 
 
 def vae_ranges(vae: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

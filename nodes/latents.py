@@ -16,16 +16,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..hypir_core.engines.base import Prepared
-from ..hypir_core.engines.norm_survey import norm_survey
 from ..hypir_core.engines.one_step import (
+    DECODE_SAMPLE,
+    ENCODE_SAMPLE,
     LATENT_PX,
     STEP_TILE,
-    VAE_CROP_PX,
     VAE_MARGIN_PX,
     VAE_TILE,
     canvas_for,
     mirror_to,
 )
+from ..hypir_core.engines.sample_survey import sample_survey
 from ..hypir_core.errors import ShapeError
 from ..hypir_core.image.plane import Plane
 from ..hypir_core.image.resize import resize
@@ -245,7 +246,7 @@ def encode_stage(vae: Any, tile_px: int) -> Stage:
     return Stage(
         name="encode",
         run=encode,
-        survey=norm_survey(encode, host.vae_norms(vae), crop_px=VAE_CROP_PX),
+        survey=sample_survey(encode, host.vae_shared(vae), ENCODE_SAMPLE),
         out_channels=vae.latent_channels,
         out_stride_px=stride,
         grain_px=stride,
@@ -269,7 +270,7 @@ def decode_stage(vae: Any, tile_px: int) -> Stage:
     return Stage(
         name="decode",
         run=decode,
-        survey=norm_survey(decode, host.vae_norms(vae), crop_px=VAE_CROP_PX),
+        survey=sample_survey(decode, host.vae_shared(vae), DECODE_SAMPLE),
         out_channels=3,
         out_stride_px=1,
         grain_px=stride,

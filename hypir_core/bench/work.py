@@ -53,9 +53,9 @@ def count_work(
             stage.run(*tile_inputs(stage, plane, batch, runtime.device))
         with FlopCounterMode(display=False) as of_sample:
             if stage.survey is not None and len(boxes) > 1:
-                sample = take_sample(plane, crop_grid(chosen.plan, crop_px=stage.survey.crop_px))
+                sample = take_sample(plane, crop_grid(chosen.plan, stage.survey.size))
                 crops, guides = tile_inputs(stage, plane, sample.boxes, runtime.device)
-                stage.survey.look(crops, guides, sample.shares)
+                stage.survey.look(crops, guides, sample)
         synchronize(runtime.device)
         found.append(
             StageWork(

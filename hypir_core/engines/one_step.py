@@ -16,13 +16,14 @@ from torch import Tensor
 from ..diffusion.one_step import one_step_x0
 from ..image.plane import Plane
 from ..image.resize import resize
-from ..models.shared_norms import SharedNorms
+from ..models.shared_layers import SharedLayers
 from ..request import Request
 from ..tiling.plan import TileConfig, TilePlan
 from ..tiling.run import Stage, TileFunction
+from ..tiling.survey import SampleSize
 from ..weights.spec import Prediction
 from .base import EngineSpec, Prepared
-from .norm_survey import InFloat32, norm_survey
+from .sample_survey import InFloat32, sample_survey
 
 LATENT_PX = 8
 """Output pixels per latent cell."""
@@ -34,14 +35,16 @@ STEP_TILE = TileConfig(tile_px=512, overlap_px=64)
 """The size the UNet was trained at; its overlap gives neighbouring tiles a common context."""
 
 VAE_TILE = TileConfig(tile_px=768, overlap_px=32)
-"""The VAE is most of the work: larger tiles repeat less of it. Where all tiles are normalised alike, a small
+"""The VAE is most of the work: larger tiles repeat less of it. Where all tiles are treated alike, a small
 overlap is enough (`benchmarks/tile_quality.py`)."""
 
 VAE_MARGIN_PX = 8
 """A latent cell at a cut edge, where convolutions met padding, is left out of the blend."""
 
-VAE_CROP_PX, STEP_CROP_PX = 96, 128
-"""Sides of the crops that stand for the picture. The UNet's are a multiple of its grain."""
+ENCODE_SAMPLE = SampleSize(crop_px=96, of_tile=1.6)
+STEP_SAMPLE = SampleSize(crop_px=128, of_tile=0.5)
+DECODE_SAMPLE = SampleSize(crop_px=96, of_tile=0.5)
+"""What stands for the picture. The encoder errs most by a small sample, and costs half of what the decoder does."""
 
 ENLARGE_BELOW = 0.75
 """Pictures whose longer side is under this part of the native size are enlarged, others only mirrored."""
@@ -78,10 +81,10 @@ class OneStepNetworks:
     """Working memory of a tile, per output pixel."""
     predict_bytes_per_px: float
     decode_bytes_per_px: float
-    encode_norms: SharedNorms | None = None
-    """The network's group norms, to treat all tiles alike; None normalises every tile by itself."""
-    predict_norms: SharedNorms | None = None
-    decode_norms: SharedNorms | None = None
+    encode_shared: SharedLayers | None = None
+    """The network's layers that would look beyond a tile, to treat all tiles alike; None treats every tile by itself."""
+    predict_shared: SharedLayers | None = None
+    decode_shared: SharedLayers | None = None
     vae_in_float32: InFloat32 | None = None
     """Within it, encode and decode compute in float32; None where that cannot be had."""
     unet_in_float32: InFloat32 | None = None
@@ -162,8 +165,8 @@ def one_step_stages(
             out_channels=4,
             out_stride_px=LATENT_PX,
             bytes_per_px=networks.encode_bytes_per_px,
-            survey=norm_survey(
-                encode, networks.encode_norms, crop_px=VAE_CROP_PX, in_float32=networks.vae_in_float32
+            survey=sample_survey(
+                encode, networks.encode_shared, ENCODE_SAMPLE, in_float32=networks.vae_in_float32
             ),
             repeat=_repeat(encode, networks.vae_in_float32),
             **of_vae,
@@ -174,8 +177,8 @@ def one_step_stages(
             out_channels=4,
             out_stride_px=LATENT_PX,
             bytes_per_px=networks.predict_bytes_per_px,
-            survey=norm_survey(
-                take_step, networks.predict_norms, crop_px=STEP_CROP_PX, in_float32=networks.unet_in_float32
+            survey=sample_survey(
+                take_step, networks.predict_shared, STEP_SAMPLE, in_float32=networks.unet_in_float32
             ),
             repeat=_repeat(take_step, networks.unet_in_float32),
             compare=True,
@@ -187,8 +190,8 @@ def one_step_stages(
             out_channels=3,
             out_stride_px=1,
             bytes_per_px=networks.decode_bytes_per_px,
-            survey=norm_survey(
-                decode, networks.decode_norms, crop_px=VAE_CROP_PX, in_float32=networks.vae_in_float32
+            survey=sample_survey(
+                decode, networks.decode_shared, DECODE_SAMPLE, in_float32=networks.vae_in_float32
             ),
             repeat=_repeat(decode, networks.vae_in_float32),
             **of_vae,

@@ -15,6 +15,8 @@ from ..models.backbone import Backbone
 from ..models.cpu_attention import use_cpu_attention_
 from ..models.fast_layers import use_fast_layers_
 from ..models.prompt import encode_prompt, tokenize, truncation_note
+from ..models.shared_attention import SharedAttention, diffusers_sites
+from ..models.shared_layers import SharedLayers
 from ..models.shared_norms import SharedNorms
 from ..models.tiny_decoder import TinyDecoder
 from ..models.vae_exact import exact_decode, exact_encode, map_bytes_per_px
@@ -30,15 +32,15 @@ def diffusers_networks(
     dtype: torch.dtype,
     device: torch.device,
     exact_vae: bool = False,
-    shared_norms: bool = True,
+    alike: bool = True,
     tiny_decoder: TinyDecoder | None = None,
 ) -> OneStepNetworks:
     """Wrap a backbone whose UNet has its LoRA merged and its timestep folded (`models.fold`).
 
     UNet and VAE are cast to `dtype`, in the memory layout that convolutions like on `device`, and go to a
     device when a stage places them. The text encoder stays on the CPU in float32: it runs once per prompt.
-    With `exact_vae`, encode and decode want whole canvases (`models.vae_exact`). Without `shared_norms`, every
-    tile is normalised by itself. A `tiny_decoder` decodes in the VAE's place and goes where the VAE goes.
+    With `exact_vae`, encode and decode want whole canvases (`models.vae_exact`). Without `alike`, every
+    tile is treated by itself. A `tiny_decoder` decodes in the VAE's place and goes where the VAE goes.
     """
     layout = _layout(dtype, device)
     for net in (backbone.unet, backbone.vae):
@@ -76,6 +78,7 @@ def diffusers_networks(
             condition=encode_prompt(backbone.text_encoder, tokens.ids), notes=truncation_note(tokens)
         )
 
+    of_vae = SharedLayers(norms=SharedNorms(vae), attention=SharedAttention(diffusers_sites(vae)))
     wide, wider = vae.config.block_out_channels[:2]
     return OneStepNetworks(
         encode=encode_whole if exact_vae else encode,
@@ -91,9 +94,9 @@ def diffusers_networks(
         predict_bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
         decode_bytes_per_px=(10.5 * wider if tiny_decoder is None else 6.5 * tiny_decoder.width)
         * dtype.itemsize,
-        encode_norms=SharedNorms(vae) if shared_norms and not exact_vae else None,
-        predict_norms=SharedNorms(unet) if shared_norms else None,
-        decode_norms=SharedNorms(vae) if shared_norms and not exact_vae and tiny_decoder is None else None,
+        encode_shared=of_vae if alike and not exact_vae else None,
+        predict_shared=SharedLayers(norms=SharedNorms(unet)) if alike else None,
+        decode_shared=of_vae if alike and not exact_vae and tiny_decoder is None else None,
         vae_in_float32=partial(_in_float32, coders),
         unet_in_float32=partial(_in_float32, unet),
     )

@@ -149,7 +149,7 @@ def make_engine(
             dtype=dtype,
             device=device,
             exact_vae=options.vae_exact,
-            shared_norms=not reference,
+            alike=not reference,
             tiny_decoder=tiny,
         ),
         a_bar=a_bar_at(backbone.schedule, lora.coeff_t if options.coeff_t is None else options.coeff_t),

@@ -27,6 +27,10 @@ class Moments:
     var: Tensor
     """[images groups], float32, biased."""
 
+    def is_finite(self) -> bool:
+        """Say whether all are numbers."""
+        return bool(self.mean.isfinite().all() and self.var.isfinite().all())
+
 
 TINY = 1e-12
 """Keeps the scale of a constant group finite."""
@@ -84,11 +88,6 @@ class SharedNorms:
                     norm.__dict__.pop("forward", None)  # the class's own is back
                 else:
                     norm.__dict__["forward"] = old
-
-
-def are_finite(found: Found) -> bool:
-    """Say whether all statistics are numbers."""
-    return all(bool(m.mean.isfinite().all() and m.var.isfinite().all()) for m in found.values())
 
 
 def _moments(x: Tensor, groups: int, shares: Tensor) -> Moments:

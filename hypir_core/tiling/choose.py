@@ -10,6 +10,7 @@ import torch
 from ..device import Runtime, free_memory_bytes, tile_memory_bytes
 from .memory import batch_that_fits
 from .plan import TileConfig, TilePlan, plan_tiles
+from .survey import crop_grid
 
 if TYPE_CHECKING:
     from .run import Stage
@@ -67,4 +68,12 @@ def choose_tiles(
 
 
 def _tile_bytes(stage: Stage, plan: TilePlan) -> float:
-    return plan.rows[0][1] * plan.columns[0][1] * stage.bytes_per_px
+    return working_area_px(stage, plan) * stage.bytes_per_px
+
+
+def working_area_px(stage: Stage, plan: TilePlan, *, batch: int = 1) -> int:
+    """Return how many output pixels a stage works on at a time: a batch of tiles, or the sample before them."""
+    tiles = batch * plan.rows[0][1] * plan.columns[0][1]
+    if stage.survey is None or len(plan.boxes) == 1:
+        return tiles
+    return max(tiles, crop_grid(plan, stage.survey.size).area_px)

@@ -191,10 +191,10 @@ def _surveyed(stage: Stage, plane: Plane, plan: TilePlan, device: torch.device) 
     if stage.survey is None or len(plan.boxes) == 1:
         yield
         return
-    sample = take_sample(plane, crop_grid(plan, crop_px=stage.survey.crop_px))
+    sample = take_sample(plane, crop_grid(plan, stage.survey.size))
     with torch.inference_mode():
         crops, guides = tile_inputs(stage, plane, sample.boxes, device)
-        seen = stage.survey.look(crops, guides, sample.shares)
+        seen = stage.survey.look(crops, guides, sample)
     with seen:
         yield
 

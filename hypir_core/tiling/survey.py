@@ -4,8 +4,7 @@ The picture is cut into strata, an even grid, and of each stratum the most typic
 it in what is cheap to know (brightness, contrast, edges). Crops do not count alike: their weights are chosen so that the
 same features of the whole picture come out right. This is a calibration estimator (Deville and Särndal,
 "Calibration estimators in survey sampling", JASA 87, 1992), with a ridge so that no crop counts for all. The crops
-are together about half as large as a tile, so that looking costs little time and no more memory; where tiles are small,
-up to half as large again, because four crops tell too little.
+are together about as large as a tile or smaller, so that looking costs little time and no more memory.
 """
 
 from __future__ import annotations
@@ -22,18 +21,15 @@ from torch.nn import functional as F
 from ..image.plane import Box, Plane
 from .plan import TilePlan
 
-Look = Callable[[Tensor, Mapping[str, Tensor], Tensor], AbstractContextManager[None]]
-"""(crops [crops · images c h w], guides cropped alike, shares [crops images]) → within it the stage's tiles are
-treated by what the crops showed."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
-    """How a stage looks at a sample of the picture before its tiles."""
+class SampleSize:
+    """How large a sample should be."""
 
-    look: Look
     crop_px: int
     """Side of a crop, in output pixels, a multiple of the stage's grain."""
+    of_tile: float
+    """Area of all crops, in parts of a tile's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +45,11 @@ class CropGrid:
         """All crops."""
         return self.rows * self.columns
 
+    @property
+    def area_px(self) -> int:
+        """Of all crops."""
+        return self.count * self.side_px**2
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
@@ -57,6 +58,21 @@ class Sample:
     boxes: tuple[Box, ...]
     shares: Tensor
     """[crops images], columns that sum to 1: how much each crop counts for each image."""
+    picture_in_crops: float
+    """Area of the picture over that of a crop."""
+
+
+Look = Callable[[Tensor, Mapping[str, Tensor], Sample], AbstractContextManager[None]]
+"""(crops [crops · images c h w], guides cropped alike, where they are from) → within it the stage's tiles are treated by
+what the crops showed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """How a stage looks at a sample of the picture before its tiles."""
+
+    look: Look
+    size: SampleSize
 
 
 RIDGE = 0.1
@@ -72,17 +88,17 @@ BAND_PX = 1 << 18
 """Pixels (cells of the plane) whose features are in memory at a time."""
 
 
-def crop_grid(plan: TilePlan, *, crop_px: int) -> CropGrid:
-    """Return a grid of crops that is together about half as large as a tile; at least 3×3 if that is not far more.
+def crop_grid(plan: TilePlan, size: SampleSize) -> CropGrid:
+    """Return a grid of crops of about the size that is asked for; at least 3×3 if that is not far more than a tile.
 
     Args:
-        plan: the tiles that the stage will run.
-        crop_px: side of a crop; that of a tile, where tiles are smaller.
+        plan: the tiles that the stage will run. Where they are smaller than a crop, crops are as they are.
+        size: what is asked for.
     """
     tile_px = (plan.rows[0][1], plan.columns[0][1])
-    side = min(crop_px, *tile_px)
+    side = min(size.crop_px, *tile_px)
     rows, columns = (
-        max(round(length / side / 2**0.5), min(3, int(1.25 * length / side))) for length in tile_px
+        max(round(length / side * size.of_tile**0.5), min(3, int(1.25 * length / side))) for length in tile_px
     )
     return CropGrid(rows=rows, columns=columns, side_px=side)
 
@@ -113,6 +129,7 @@ def take_sample(plane: Plane, grid: CropGrid) -> Sample:
     return Sample(
         boxes=tuple(Box(y * px, x * px, side * px, side * px) for y, x in starts),
         shares=torch.stack([_calibrated(taken[:, i], whole[i]) for i in range(len(whole))], dim=1),
+        picture_in_crops=plane.height_px * plane.width_px / (side * px) ** 2,
     )
 
 

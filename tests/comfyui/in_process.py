@@ -142,6 +142,7 @@ def vae_tiles(job, nodes, load_file):
     out["image"] = decode(latent=stock, vae=vae, tile_px=0, overlap_px=0)[0]
     out["core image"] = vae.decode(latent["samples"])
     out["tiled image"] = decode(latent=stock, vae=vae, tile_px=256, overlap_px=64)[0]
+    out |= {f"vae.{name}": tensor for name, tensor in vae.get_sd().items()}
 
     rgba = torch.rand(2, 70, 53, 4, generator=torch.manual_seed(2)).half()
     latent, reference = encode(image=rgba, vae=vae, scale=1.5, **size, tile_px=256, overlap_px=64).args

@@ -7,6 +7,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,9 @@ from hypir_core.engines.one_step import LATENT_PX, STEP_TILE, OneStep, OneStepNe
 from hypir_core.image.plane import Plane
 from hypir_core.metrics.seams import seam_measure
 from hypir_core.models.lora_merge import merge_lora_
+from hypir_core.models.sd21 import SD21_VAE
+from hypir_core.models.shared_attention import SharedAttention, diffusers_sites
+from hypir_core.models.shared_layers import SharedLayers
 from hypir_core.models.shared_norms import SharedNorms
 from hypir_core.tiling.plan import TileConfig, plan_tiles
 from hypir_core.tiling.run import place_nothing, run_stage
@@ -82,35 +86,63 @@ def test_step_and_lora_equal_the_library(in_comfyui, weights, tmp_path):
         torch.testing.assert_close(masked[..., 32:], got[name][..., 32:])
 
 
-def library_step(unet, z: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-    """Return the library's step stage on diffusers' UNet, picture by picture."""
+def library_stages(z: torch.Tensor, request: Request, *, condition: object = None, **networks: Any):
+    """Return the library's encode, step and decode of a latent's size, made of what is given of the networks."""
 
     def nothing(_):
         raise AssertionError("not used")
 
-    networks = OneStepNetworks(
-        encode=nothing,
-        predict=lambda z, c: unet(z, 200, c.expand(len(z), -1, -1)).sample,
-        decode=nothing,
-        read_prompt=lambda _: Prompt(condition=condition),
-        place_vae=nothing,
-        place_unet=place_nothing,
-        encode_bytes_per_px=1.0,
-        predict_bytes_per_px=1.0,
-        decode_bytes_per_px=1.0,
-        predict_norms=SharedNorms(unet),
-    )
+    given = {"encode": nothing, "predict": nothing, "decode": nothing, **networks}
     spec = EngineSpec(
         name="one-step", family="one_step", weights="", tile=STEP_TILE, color_fix=ColorFix.none, licence=""
     )
-    engine = OneStep(spec=spec, networks=networks, a_bar=a_bar_at(NoiseSchedule(), 200))
-    plane = Plane(z[:1], LATENT_PX)
-    stages = engine.stages(Prepared(plane=plane, content_px=(plane.height_px, plane.width_px)), Request())
-    done = [
-        run_stage(stages[1], Plane(one, LATENT_PX), tile=STEP_TILE, runtime=Runtime()) for one in z.split(1)
-    ]
+    engine = OneStep(
+        spec=spec,
+        networks=OneStepNetworks(
+            read_prompt=lambda _: Prompt(condition=condition),
+            place_vae=place_nothing,
+            place_unet=place_nothing,
+            encode_bytes_per_px=1.0,
+            predict_bytes_per_px=1.0,
+            decode_bytes_per_px=1.0,
+            **given,
+        ),
+        a_bar=a_bar_at(NoiseSchedule(), 200),
+        scaling_factor=1.0,
+    )
+    plane = Plane(z, LATENT_PX)
+    return engine.stages(Prepared(plane=plane, content_px=(plane.height_px, plane.width_px)), request)
+
+
+def library_step(unet, z: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    """Return the library's step stage on diffusers' UNet, picture by picture."""
+    _, step, _ = library_stages(
+        z[:1],
+        Request(),
+        condition=condition,
+        predict=lambda z, c: unet(z, 200, c.expand(len(z), -1, -1)).sample,
+        predict_shared=SharedLayers(norms=SharedNorms(unet)),
+    )
+    done = [run_stage(step, Plane(one, LATENT_PX), tile=STEP_TILE, runtime=Runtime()) for one in z.split(1)]
     assert all(report.tiles.startswith("1×2") for _, report in done)
     return torch.cat([out.data_bchw for out, _ in done])
+
+
+def library_decode(tensors: dict[str, torch.Tensor], latent: torch.Tensor, tile: TileConfig) -> torch.Tensor:
+    """Return a latent decoded in tiles by diffusers' VAE with the weights of ComfyUI's."""
+    from diffusers import AutoencoderKL
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    vae = AutoencoderKL(**SD21_VAE | {"block_out_channels": (32, 64, 128, 128)}).eval()
+    vae.load_state_dict(convert_ldm_vae_checkpoint(tensors, vae.config))
+    _, _, decode = library_stages(
+        latent,
+        Request(tile_px=tile.tile_px, overlap_px=tile.overlap_px),
+        decode=lambda z: vae.decode(z).sample,
+        decode_shared=SharedLayers(norms=SharedNorms(vae), attention=SharedAttention(diffusers_sites(vae))),
+    )
+    picture, _ = run_stage(decode, Plane(latent, LATENT_PX), tile=tile, runtime=Runtime())
+    return picture.data_bchw.clamp(0, 1)
 
 
 def test_encode_and_decode_equal_the_stock_nodes(in_comfyui, tmp_path):
@@ -130,9 +162,14 @@ def test_encode_and_decode_equal_the_stock_nodes(in_comfyui, tmp_path):
     whole, tiled = (got[name].movedim(-1, 1) for name in ("image", "tiled image"))
     for channels in zip(whole[0], tiled[0], strict=True):
         assert torch.corrcoef(torch.stack(channels).flatten(1))[0, 1] > 0.75
-    spans = plan_tiles(512, 512, TileConfig(tile_px=256, overlap_px=64), grain_px=LATENT_PX).rows
+    tile = TileConfig(tile_px=256, overlap_px=64)
+    spans = plan_tiles(512, 512, tile, grain_px=LATENT_PX).rows
     edges = [edge for start, length in spans for edge in (start, start + length) if 0 < edge < 512]
     assert seam_measure(tiled, edges, edges) < 1.05 * seam_measure(whole, edges, edges)
+    of_vae = {name.removeprefix("vae."): t for name, t in got.items() if name.startswith("vae.")}
+    in_library = library_decode(of_vae, got["latent"], tile)
+    torch.testing.assert_close(tiled, in_library, atol=2e-3, rtol=0)
+    assert (tiled - whole).abs().mean() > 10 * (tiled - in_library).abs().mean()
     # [2 70 53 4] in float16, ×1.5: worked on at 512 px, given back in the size asked for
     assert got["small latent"].shape == (2, 4, 64, 64)
     assert got["small reference"].shape == got["small image"].shape == (2, 105, 80, 3)

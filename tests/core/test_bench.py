@@ -108,13 +108,13 @@ def test_the_sample_before_the_tiles_is_work_too(golden):
     )
     for stage, more, less in zip(stages, with_sample, without, strict=True):
         assert more.tiles == less.tiles > 1
-        side = stage.survey.crop_px
+        side = stage.survey.size.crop_px
         channels, stride = (3, 1) if stage.name == "encode" else (4, 8)
         with FlopCounterMode(display=False) as of_crop, torch.inference_mode():
             stage.run(torch.rand(1, channels, side // stride, side // stride), {})
         size = (prepared.plane.height_px, prepared.plane.width_px)
         plan = choose_tiles(stage, size, tile=tile, runtime=runtime, device=CPU).plan
-        crops = crop_grid(plan, crop_px=side).count
+        crops = crop_grid(plan, stage.survey.size).count
         assert crops > 1
         # a prompt is projected once for all crops
         assert (more.flops - less.flops) / of_crop.get_total_flops() == pytest.approx(crops, rel=0.05)

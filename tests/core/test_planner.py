@@ -55,7 +55,8 @@ def test_the_sample_before_several_tiles_is_counted():
     one = plan_run("one-step", (512, 512), options={}, device=CPU, dtype="bfloat16")
     for stage, alone in zip(plan.stages, one.stages, strict=True):
         areas = stage.tile_count * stage.tile_px[0] * stage.tile_px[1] / 512**2
-        assert 0.3 < stage.flops / alone.flops - areas < 0.7 * stage.tile_px[0] * stage.tile_px[1] / 512**2
+        of_tile = {"encode": 1.6}.get(stage.name, 0.5) * stage.tile_px[0] * stage.tile_px[1] / 512**2
+        assert 0.7 * of_tile < stage.flops / alone.flops - areas < 1.3 * of_tile
 
 
 def test_a_benchmark_teaches_the_plan_its_seconds():
