@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
+from .atomic import atomic_file
 from .bench.matrix_rate import matrix_flops_per_second
 from .device import describe_device
 from .errors import ImageFileError
-from .image.atomic import atomic_file
 from .weights.sources import cache_folder
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from hypir_core.image.atomic import atomic_file
+from hypir_core.atomic import atomic_file
 
 log = logging.getLogger(__name__)
 

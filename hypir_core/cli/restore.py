@@ -235,8 +235,8 @@ def _batch_tiles(text: str) -> int | None:
 
 
 def _write_report(path: Path, reports: list[dict[str, Any]], *, force: bool) -> None:
+    from ..atomic import atomic_file
     from ..errors import ImageFileError
-    from ..image.atomic import atomic_file
 
     if path.exists() and not force:
         raise ImageFileError(f"{path} exists; use --force to overwrite it")

@@ -14,7 +14,7 @@ Conventions:
 
 from __future__ import annotations
 
-from .atomic import atomic_file
+from ..atomic import atomic_file
 from .formats import FORMATS, PictureFormat, is_picture_path, output_extension
 from .picture import Picture, to_planes
 from .reading import MAX_PIXELS, content_hash, read_picture, read_text

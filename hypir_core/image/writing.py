@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ..atomic import atomic_file, explain_os_error
 from ..errors import ConfigError, ImageFileError, ShapeError
 from . import exif as exif_block
-from .atomic import atomic_file, explain_os_error
 from .encode import Extras, to_samples, write_samples
 from .formats import FORMATS, PictureFormat, format_for_output
 from .picture import Picture

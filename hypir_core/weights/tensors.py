@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..atomic import atomic_file
 from ..errors import WeightsError, WeightsNotFoundError
 
 WRAPPERS = ("params_ema", "params", "ema_state_dict", "state_dict", "model_state_dict", "model")
@@ -277,21 +278,10 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary neighbour of `path` that takes its name when the block ends well."""
+    """Open a file in an existing folder that takes the name `path` when the block ends well."""
     if not path.parent.is_dir():
         raise WeightsError(
             f"{path}: cannot be written, the folder {path.parent} does not exist; create it first"
         )
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as err:
-        raise WeightsError(
-            f"{path}: cannot be written ({err.strerror or err}); check the permissions and the free space"
-        ) from err
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(path, sync=True, error=WeightsError) as file:
+        yield file

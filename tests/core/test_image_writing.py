@@ -7,8 +7,8 @@ import errno
 import pytest
 import torch
 
+from hypir_core.atomic import atomic_file, explain_os_error
 from hypir_core.errors import ConfigError, ImageFileError, RangeError, ShapeError, UnknownNameError
-from hypir_core.image.atomic import atomic_file, explain_os_error
 from hypir_core.image.files import read_picture, write_picture
 from tests.core.picture_samples import EXTENSION, smooth_planes
 

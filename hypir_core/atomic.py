@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import ImageFileError
+from .errors import HypirError, ImageFileError
 
 _ADVICE = {
     errno.ENOSPC: ("room on the disk", "free some space or choose another folder"),
@@ -26,15 +27,22 @@ _ADVICE = {
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(
+    path: Path, *, sync: bool = False, error: type[HypirError] = ImageFileError
+) -> Iterator[BinaryIO]:
     """Open a new file (read and write) that takes the name `path` when the block ends without an exception.
 
     Until then it lies beside it as ``.<name>.<random>.tmp``; on any exception, an interrupt included, it is
-    removed and whatever was at `path` before is untouched. Parent folders are created. Nothing is synced:
-    this guards against a stopped program, not against a power cut.
+    removed and whatever was at `path` before is untouched. Parent folders are created.
+
+    Args:
+        path: the file's final name.
+        sync: have everything on the disk before the name is taken: guards against a power cut too, not only against a
+            stopped program.
+        error: what to raise.
 
     Raises:
-        ImageFileError: the folder cannot be made or written, the disk is full …, with advice.
+        HypirError: `error`: the folder cannot be made or written, the disk is full …, with advice.
     """
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
@@ -42,11 +50,14 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         try:
             with temporary.open("x+b") as file:
                 yield file
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as err:
-        raise ImageFileError(explain_os_error(path, err)) from err
+        raise error(explain_os_error(path, err)) from err
 
 
 def explain_os_error(path: Path, err: OSError) -> str:
