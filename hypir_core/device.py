@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +17,10 @@ CPU_BUDGET_BYTES = 128 << 20
 
 CPU_TILE_BYTES = 2 << 30
 """Working memory that one tile may take on a CPU."""
+
+
+def keep_all() -> None:
+    """Give no memory back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class Runtime:
     """Where the whole picture lies between stages."""
     progress: Progress = silent
     cancelled: Cancelled = never
+    tidy: Callable[[], None] = keep_all
+    """Called after a sample and after a stage that had one: much was freed, and other sizes are wanted next."""
 
 
 def pick_device(name: str) -> torch.device:

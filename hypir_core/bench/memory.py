@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from pathlib import Path
 
 import torch
+
+from ..allocator import give_back_freed_memory
 
 MIB = 2**20
 
@@ -31,7 +32,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = torch.cuda.memory_allocated(self._device)
         elif self._device.type == "cpu" and sys.platform == "linux":
-            _give_back_freed_memory()
+            give_back_freed_memory()
             (_PROC / "clear_refs").write_text("5")  # proc(5): resets the peak resident set
             self._before = _status_bytes("VmRSS")
 
@@ -47,9 +48,3 @@ class PeakMemory:
 def _status_bytes(key: str) -> int:
     lines = (_PROC / "status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
-
-
-def _give_back_freed_memory() -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-    if trim is not None:
-        trim(0)

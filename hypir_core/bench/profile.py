@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from ..allocator import give_back_freed_memory
 from ..device import Runtime
 from ..pipeline import restore
 from .run import Case, Loaded, picture
@@ -25,7 +26,9 @@ def write_profile(case: Case, loaded: Loaded, path: Path) -> str:
     """
     on_gpu = case.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    runtime = Runtime(device=case.device, dtype=loaded.dtype, batch_tiles=case.batch_tiles)
+    runtime = Runtime(
+        device=case.device, dtype=loaded.dtype, batch_tiles=case.batch_tiles, tidy=give_back_freed_memory
+    )
     with profile(activities=activities, record_shapes=True) as recorded:
         restore(loaded.engine, picture(case, loaded.engine), case.request(), runtime)
         if on_gpu:

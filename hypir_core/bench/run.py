@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..allocator import give_back_freed_memory
 from ..device import Runtime
 from ..engines.base import Engine
 from ..engines.catalog import load_engine
@@ -130,7 +131,9 @@ def measure(case: Case, loaded: Loaded, *, repeats: int, between: Callable[[], N
         between: called before each of them: to time something else in turns, so that both see the same machine.
     """
     device, request = case.device, case.request()
-    runtime = Runtime(device=device, dtype=loaded.dtype, batch_tiles=case.batch_tiles)
+    runtime = Runtime(
+        device=device, dtype=loaded.dtype, batch_tiles=case.batch_tiles, tidy=give_back_freed_memory
+    )
     picture_01 = picture(case, loaded.engine)
     prepared = loaded.engine.prepare(picture_01, case.size_px, request)
     tile = tile_for(request, loaded.engine.spec.tile)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from ..allocator import keep_freed_memory
 from . import console
-from .allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from ..bench.run import Result

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ..allocator import give_back_freed_memory, keep_freed_memory
 from ..color.mode import ColorFix
 from ..errors import Cancelled, ConfigError
 from . import console
-from .allocator import keep_freed_memory
 
 ONE_STEP = "Settings of --engine one-step"
 
@@ -199,7 +199,11 @@ def restore_command(
             reports.append(entry)
 
         runtime = Runtime(
-            device=where, dtype=chosen, batch_tiles=_batch_tiles(batch_tiles), progress=console.tick_of(bars)
+            device=where,
+            dtype=chosen,
+            batch_tiles=_batch_tiles(batch_tiles),
+            progress=console.tick_of(bars),
+            tidy=give_back_freed_memory,
         )
         try:
             results = run_jobs(

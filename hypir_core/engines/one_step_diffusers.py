@@ -87,7 +87,7 @@ def diffusers_networks(
         read_prompt=read_prompt,
         place_vae=partial(_place, coders),
         place_unet=partial(_place, unet),
-        # Measured on a CPU in full size and bfloat16, with freed memory kept (`cli.allocator`) and a survey before
+        # Measured on a CPU in full size and bfloat16, with freed memory kept (`allocator`) and a survey before
         # the tiles: whole runs take 4900 to 5500 bytes per pixel of the decoder's tile, at 2048² the encoder's tiles
         # 2700; one step alone 570. One tile of TAESD alone takes 500 (at 512 px) to 810 (at 768 px).
         encode_bytes_per_px=11.0 * wide * dtype.itemsize,

@@ -114,7 +114,7 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
                 rung = Rung(chosen.tile, chosen.batch, rung.device)
             plan = stage.plan or plan_tiles(*canvas_px, rung.tile, grain_px=stage.grain_px)
             watch = TileWatch(stage.name)
-            with _surveyed(stage, plane, plan, rung.device):
+            with _surveyed(stage, plane, plan, rung.device, tidy=runtime.tidy):
                 out = _run_plan(stage, plane, plan, rung=rung, runtime=runtime, watch=watch)
             break
         except (RuntimeError, MemoryError) as err:
@@ -186,7 +186,9 @@ def _run_plan(
 
 
 @contextmanager
-def _surveyed(stage: Stage, plane: Plane, plan: TilePlan, device: torch.device) -> Iterator[None]:
+def _surveyed(
+    stage: Stage, plane: Plane, plan: TilePlan, device: torch.device, *, tidy: Callable[[], None]
+) -> Iterator[None]:
     """Let the stage look at a sample of the plane, if it wants to and there is more than one tile."""
     if stage.survey is None or len(plan.boxes) == 1:
         yield
@@ -195,8 +197,10 @@ def _surveyed(stage: Stage, plane: Plane, plan: TilePlan, device: torch.device) 
     with torch.inference_mode():
         crops, guides = tile_inputs(stage, plane, sample.boxes, device)
         seen = stage.survey.look(crops, guides, sample)
+    tidy()
     with seen:
         yield
+    tidy()
 
 
 def _blend_weights(stage: Stage, plan: TilePlan, size: Sequence[int]) -> list[tuple[Tensor, Tensor]]:

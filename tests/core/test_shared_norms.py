@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -234,6 +235,30 @@ def test_a_stage_with_one_tile_is_not_surveyed():
     run_stage(stage(64), plane, tile=TileConfig(), runtime=Runtime())
     with pytest.raises(AssertionError, match="looked"):
         run_stage(stage(40), plane, tile=TileConfig(), runtime=Runtime())
+
+
+@pytest.mark.parametrize(
+    ("tile_px", "order"), [(40, ["look", "tidy", *["tile"] * 4, "tidy"]), (64, ["tile"])]
+)
+def test_memory_is_tidied_between_the_sample_and_the_tiles_and_after_them(tile_px, order):
+    seen: list[str] = []
+
+    def run(tile: torch.Tensor, _guides: object) -> torch.Tensor:
+        seen.append("tile")
+        return tile
+
+    def look(*_: object) -> contextlib.AbstractContextManager[None]:
+        seen.append("look")
+        return contextlib.nullcontext()
+
+    stage = Stage(
+        name="copy", run=run, out_channels=3, out_stride_px=1, grain_px=8, bytes_per_px=1,
+        tile=TileConfig(tile_px=tile_px, overlap_px=8),
+        survey=Survey(look=look, size=SampleSize(crop_px=16, of_tile=0.5)),
+    )  # fmt: skip
+    runtime = Runtime(batch_tiles=1, tidy=lambda: seen.append("tidy"))
+    run_stage(stage, Plane(torch.rand(1, 3, 64, 64)), tile=TileConfig(), runtime=runtime)
+    assert seen == order
 
 
 @pytest.fixture(scope="module")
