@@ -80,8 +80,12 @@ def _is_plain_enlargement(module: nn.Module) -> bool:
 
 def _resnet(self: Any, x: Tensor, temb: Tensor | None = None) -> Tensor:
     del temb  # folded into the first bias (`models.fold`)
-    h = self.conv1(F.silu(self.norm1(x), inplace=True))
-    h = self.conv2(F.silu(self.norm2(h), inplace=True))
+    # One name for all: no more than three maps are alive at a time.
+    h = F.silu(self.norm1(x), inplace=True)
+    h = self.conv1(h)
+    h = self.norm2(h)
+    h = F.silu(h, inplace=True)
+    h = self.conv2(h)
     return h.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
