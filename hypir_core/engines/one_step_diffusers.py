@@ -87,9 +87,9 @@ def diffusers_networks(
         read_prompt=read_prompt,
         place_vae=partial(_place, coders),
         place_unet=partial(_place, unet),
-        # Measured on a CPU in full size and bfloat16, with freed memory kept (`allocator`) and a survey before
-        # the tiles: whole runs take 4900 to 5500 bytes per pixel of the decoder's tile, at 2048² the encoder's tiles
-        # 2700; one step alone 570. One tile of TAESD alone takes 500 (at 512 px) to 810 (at 768 px).
+        # Measured on a CPU in full size and bfloat16 with freed memory kept (`allocator`): tiles of 768 px take 2300 to
+        # 2800 bytes per pixel in the encoder, 2900 to 3700 in the decoder; whole runs up to 4400 of the decoder's
+        # tile; one step alone 570. One tile of TAESD alone takes 500 (at 512 px) to 810 (at 768 px).
         encode_bytes_per_px=11.0 * wide * dtype.itemsize,
         predict_bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
         decode_bytes_per_px=(10.5 * wider if tiny_decoder is None else 6.5 * tiny_decoder.width)
