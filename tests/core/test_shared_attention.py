@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from hypir_core import Request, Runtime, TargetSize, load_engine, read_picture, to_planes
-from hypir_core.engines.one_step import OneStep
-from hypir_core.metrics.fidelity import psnr
 from hypir_core.models import cpu_attention, shared_attention
 from hypir_core.models.cpu_attention import attention, use_cpu_attention_
 from hypir_core.models.shared_attention import SharedAttention, Tokens, diffusers_sites
 from hypir_core.models.shared_layers import SharedLayers
 from hypir_core.models.shared_norms import SharedNorms
-from hypir_core.tiling.plan import TileConfig
-from hypir_core.tiling.run import run_stage
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "hypir"
-EXAMPLES = Path(__file__).parents[2] / "hypir_core" / "examples"
 
 
 def tiny_attention(heads: int = 2):
@@ -165,33 +156,3 @@ def test_a_vae_has_one_in_each_half(golden, quick):
     assert found.keys.shape == found.values.shape == (1, 1, 2 * 8 * 8, vae.config.block_out_channels[-1])
     assert float(found.shares.sum()) == pytest.approx(1)
     assert found.picture_cells == 6 * 8 * 8
-
-
-def test_tiles_come_nearer_to_untiled():
-    engine, _ = load_engine(
-        "one-step",
-        options={"base_model": str(GOLDEN / "model"), "lora": str(GOLDEN / "lora.pth")},
-        device=torch.device("cpu"),
-        dtype="float32",
-    )
-    assert isinstance(engine, OneStep)
-    photo, _ = to_planes(read_picture(EXAMPLES / "astronaut.jpg"))
-    photo = photo[..., :512, :512]
-    norms_only = dataclasses.replace(
-        engine,
-        networks=dataclasses.replace(
-            engine.networks, encode_shared=SharedLayers(norms=engine.networks.encode_shared.norms)
-        ),
-    )
-    whole, both, apart = (
-        encoded(e, photo, tile) for e, tile in ((engine, 512), (engine, 288), (norms_only, 288))
-    )
-    assert psnr(both, whole) > psnr(apart, whole) + 0.5
-
-
-def encoded(engine: OneStep, image_01: torch.Tensor, tile_px: int) -> torch.Tensor:
-    request = Request(engine="one-step", target=TargetSize(scale=1), tile_px=tile_px, overlap_px=32)
-    prepared = engine.prepare(image_01, (image_01.shape[-2], image_01.shape[-1]), request)
-    encode = engine.stages(prepared, request)[0]
-    tile = TileConfig(tile_px=tile_px, overlap_px=32)
-    return run_stage(encode, prepared.plane, tile=tile, runtime=Runtime())[0].data_bchw

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from hypir_core import Request, Runtime, TargetSize, load_engine, read_picture, restore, to_planes
-from hypir_core.engines.one_step import OneStep
+from hypir_core import Runtime, read_picture, to_planes
 from hypir_core.image.plane import Plane
-from hypir_core.metrics.fidelity import psnr
 from hypir_core.models.shared_norms import SharedNorms
 from hypir_core.tiling import survey
 from hypir_core.tiling.plan import TileConfig, TilePlan, plan_tiles
 from hypir_core.tiling.run import Stage, run_stage
 from hypir_core.tiling.survey import CropGrid, SampleSize, Survey, crop_grid, take_sample
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "hypir"
 EXAMPLES = Path(__file__).parents[2] / "hypir_core" / "examples"
 
 
@@ -259,49 +255,3 @@ def test_memory_is_tidied_between_the_sample_and_the_tiles_and_after_them(tile_p
     runtime = Runtime(batch_tiles=1, tidy=lambda: seen.append("tidy"))
     run_stage(stage, Plane(torch.rand(1, 3, 64, 64)), tile=TileConfig(), runtime=runtime)
     assert seen == order
-
-
-@pytest.fixture(scope="module")
-def engine() -> OneStep:
-    engine, _ = load_engine(
-        "one-step",
-        options={"base_model": str(GOLDEN / "model"), "lora": str(GOLDEN / "lora.pth")},
-        device=torch.device("cpu"),
-        dtype="float32",
-    )
-    assert isinstance(engine, OneStep)
-    return engine
-
-
-def encode_only(engine: OneStep, image_01: torch.Tensor, tile_px: int) -> torch.Tensor:
-    request = Request(engine="one-step", target=TargetSize(scale=1), tile_px=tile_px, overlap_px=32)
-    prepared = engine.prepare(image_01, (image_01.shape[-2], image_01.shape[-1]), request)
-    encode = engine.stages(prepared, request)[0]
-    tile = TileConfig(tile_px=tile_px, overlap_px=32)
-    plane, report = run_stage(encode, prepared.plane, tile=tile, runtime=Runtime())
-    assert report.tiles.startswith("1×1") == (tile_px >= max(image_01.shape[-2:]))
-    return plane.data_bchw
-
-
-def test_tiles_come_nearer_to_untiled(engine):
-    photo, _ = to_planes(read_picture(EXAMPLES / "astronaut.jpg"))
-    photo = photo[..., :512, :512]
-    alone = dataclasses.replace(engine, networks=dataclasses.replace(engine.networks, encode_shared=None))
-    whole = encode_only(engine, photo, 512)
-    together, apart = (float(psnr(encode_only(e, photo, 288), whole)) for e in (engine, alone))
-    assert together > apart + 3
-
-
-def test_a_picture_in_bfloat16_keeps_its_tiles_together(engine):
-    """The whole engine, in tiles that are surveyed, in the format that CPUs and GPUs run it in."""
-    engine, dtype = load_engine(
-        "one-step",
-        options={"base_model": str(GOLDEN / "model"), "lora": str(GOLDEN / "lora.pth")},
-        device=torch.device("cpu"),
-        dtype="bfloat16",
-    )
-    photo, _ = to_planes(read_picture(EXAMPLES / "cat.jpg"))
-    request = Request(engine="one-step", target=TargetSize(scale=1), tile_px=256, overlap_px=64)
-    done = restore(engine, photo[..., :288, :384], request, Runtime(dtype=dtype))
-    assert bool(done.image_01.isfinite().all())
-    assert not any(stage.bad_tiles for stage in done.report.stages)

@@ -1,0 +1,73 @@
+"""Tiles that share what a sample of the picture showed, in the one-step engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hypir_core import Request, Runtime, TargetSize, load_engine, read_picture, restore, to_planes
+from hypir_core.engines.one_step import OneStep
+from hypir_core.metrics.fidelity import psnr
+from hypir_core.models.shared_layers import SharedLayers
+from hypir_core.tiling.plan import TileConfig
+from hypir_core.tiling.run import run_stage
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "hypir"
+EXAMPLES = Path(__file__).parents[2] / "hypir_core" / "examples"
+
+
+@pytest.fixture(scope="module")
+def engine() -> OneStep:
+    engine, _ = load_engine(
+        "one-step",
+        options={"base_model": str(GOLDEN / "model"), "lora": str(GOLDEN / "lora.pth")},
+        device=torch.device("cpu"),
+        dtype="float32",
+    )
+    assert isinstance(engine, OneStep)
+    return engine
+
+
+def encode_only(engine: OneStep, image_01: torch.Tensor, tile_px: int) -> torch.Tensor:
+    request = Request(engine="one-step", target=TargetSize(scale=1), tile_px=tile_px, overlap_px=32)
+    prepared = engine.prepare(image_01, (image_01.shape[-2], image_01.shape[-1]), request)
+    encode = engine.stages(prepared, request)[0]
+    tile = TileConfig(tile_px=tile_px, overlap_px=32)
+    plane, report = run_stage(encode, prepared.plane, tile=tile, runtime=Runtime())
+    assert report.tiles.startswith("1×1") == (tile_px >= max(image_01.shape[-2:]))
+    return plane.data_bchw
+
+
+def test_what_tiles_share_brings_them_nearer_to_untiled(engine):
+    photo, _ = to_planes(read_picture(EXAMPLES / "astronaut.jpg"))
+    photo = photo[..., :512, :512]
+    norms_only = SharedLayers(norms=engine.networks.encode_shared.norms)
+    whole, both, norms, apart = (
+        encode_only(replace(engine, networks=replace(engine.networks, encode_shared=shared)), photo, tile_px)
+        for shared, tile_px in (
+            (engine.networks.encode_shared, 512),
+            (engine.networks.encode_shared, 288),
+            (norms_only, 288),
+            (None, 288),
+        )
+    )
+    assert psnr(norms, whole) > psnr(apart, whole) + 3
+    assert psnr(both, whole) > psnr(norms, whole) + 0.5
+
+
+def test_a_picture_in_bfloat16_keeps_its_tiles_together(engine):
+    """The whole engine, in tiles that are surveyed, in the format that CPUs and GPUs run it in."""
+    engine, dtype = load_engine(
+        "one-step",
+        options={"base_model": str(GOLDEN / "model"), "lora": str(GOLDEN / "lora.pth")},
+        device=torch.device("cpu"),
+        dtype="bfloat16",
+    )
+    photo, _ = to_planes(read_picture(EXAMPLES / "cat.jpg"))
+    request = Request(engine="one-step", target=TargetSize(scale=1), tile_px=256, overlap_px=64)
+    done = restore(engine, photo[..., :288, :384], request, Runtime(dtype=dtype))
+    assert bool(done.image_01.isfinite().all())
+    assert not any(stage.bad_tiles for stage in done.report.stages)
