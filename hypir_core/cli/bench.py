@@ -95,9 +95,8 @@ def bench_command(
                     in_turns = partial(theirs.run, size_px) if theirs else None
                     ours = measure(case, loaded, repeats=repeats, between=in_turns)
                     results.append(ours)
-                    if (
-                        ours.matrix_tflops is not None and not ours.notes
-                    ):  # a preview's rates are not the engine's
+                    # A preview, which says so in its notes, has other rates than the engine.
+                    if ours.matrix_tflops is not None and not ours.notes:
                         rate = ours.matrix_tflops * 1e12
                         remember(name, place, loaded.dtype, rate=rate, shares=ours.shares())
                     if theirs is not None:
