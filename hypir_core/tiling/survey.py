@@ -4,7 +4,7 @@ The picture is cut into strata, an even grid, and of each stratum the most typic
 it in what is cheap to know (brightness, contrast, edges). Crops do not count alike: their weights are chosen so that the
 same features of the whole picture come out right. This is a calibration estimator (Deville and Särndal,
 "Calibration estimators in survey sampling", JASA 87, 1992), with a ridge so that no crop counts for all. The crops
-are together about as large as a tile or smaller, so that looking costs little time and no more memory.
+are together as large as the stage says, in parts of a tile; the plan counts their time and memory.
 """
 
 from __future__ import annotations
