@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hypir_core.models.cpu_attention import attention
-from hypir_core.models.fast_layers import fold_enlargement
-from hypir_core.models.shared_norms import SharedNorms
+from hypir_core.models.layers.cpu_attention import attention
+from hypir_core.models.layers.fast_layers import fold_enlargement
+from hypir_core.models.layers.shared_norms import SharedNorms
 
 REPEATS = 5
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from hypir_core.color.fix import apply_color_fix_
 from hypir_core.color.mode import ColorFix
-from hypir_core.device import Runtime
-from hypir_core.image.plane import Plane
 from hypir_core.image.resize import resize_part
+from hypir_core.runtime import Runtime
+from hypir_core.tiling.geometry import Plane
 from hypir_core.tiling.plan import TileConfig
 from hypir_core.tiling.run import Stage, run_stage
 

@@ -17,10 +17,10 @@ from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dic
 from safetensors.torch import load_file
 
 from hypir_core import Request, Runtime, TargetSize, load_engine, restore
-from hypir_core.models.lora_merge import merge_lora_
+from hypir_core.lora.file import read_lora
+from hypir_core.lora.merge import merge_lora_
+from hypir_core.lora.names import adaptable_modules
 from hypir_core.request import software_versions
-from hypir_core.weights.lora_file import read_lora
-from hypir_core.weights.lora_names import adaptable_modules
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "hypir"
 RESULT = Path(__file__).parent / "results" / "one_step_parity.json"

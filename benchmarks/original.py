@@ -24,10 +24,10 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel  # noqa
 from HYPIR.enhancer.sd2 import SD2Enhancer  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 
-from hypir_core.bench.matrix_rate import synchronize  # noqa: E402
-from hypir_core.bench.memory import MIB, PeakMemory  # noqa: E402
 from hypir_core.device import describe_device  # noqa: E402
-from hypir_core.models.sd21 import SD21_UNET, SD21_VAE  # noqa: E402
+from hypir_core.measure.matrix_rate import synchronize  # noqa: E402
+from hypir_core.measure.memory import MIB, PeakMemory  # noqa: E402
+from hypir_core.models.sd.sd21 import SD21_UNET, SD21_VAE  # noqa: E402
 
 DEVICE = given[0] if given else "cuda" if torch.cuda.is_available() else "cpu"
 DTYPE = torch.bfloat16

@@ -20,7 +20,7 @@ import torch
 
 from hypir_core import Request, Runtime, load_engine, pick_device, read_picture, restore, to_planes
 from hypir_core.degrade import degrade, load_recipe
-from hypir_core.image.formats import is_picture_path
+from hypir_core.files.formats import is_picture_path
 from hypir_core.image.resize import resize
 from hypir_core.metrics.fidelity import psnr_y, ssim
 from hypir_core.metrics.gradients import detail_ratio, gmsd, grid_measure

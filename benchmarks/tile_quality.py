@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from hypir_core import Request, Runtime, TargetSize, load_engine, read_picture, restore, to_planes
-from hypir_core.engines.one_step import OneStep
+from hypir_core.engines.diffusion.engine import OneStep
 from hypir_core.image.resize import resize
 from hypir_core.metrics.fidelity import psnr
 from hypir_core.metrics.seams import seam_measure

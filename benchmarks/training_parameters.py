@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torchvision.models import vgg16
 
-from hypir_core.models.backbone import empty_text_encoder, empty_unet, empty_vae
-from hypir_core.models.sd21 import SD21_TEXT_ENCODER, SD21_UNET, SD21_VAE
-from hypir_core.weights.lora_names import TARGET_MODULES
+from hypir_core.lora.names import TARGET_MODULES
+from hypir_core.models.sd.backbone import empty_text_encoder, empty_unet, empty_vae
+from hypir_core.models.sd.sd21 import SD21_TEXT_ENCODER, SD21_UNET, SD21_VAE
 from train.discriminators.clip_convnext import LEVELS, Heads
 from train.generators.lora_layers import add_lora_
 

@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .color.mode import ColorFix
     from .config import build, preset, preset_names
-    from .device import Runtime, pick_device, pick_dtype
+    from .device import pick_device, pick_dtype
     from .engines.base import Engine, EngineSpec, Prepared
     from .engines.catalog import ENGINES, load_engine
     from .errors import HypirError
-    from .image.files import read_picture, to_planes, write_picture
-    from .image.plane import Box, Plane
+    from .files.picture import to_planes
+    from .files.reading import read_picture
+    from .files.writing import write_picture
     from .image.size import TargetSize
     from .pipeline import Restored, restore
     from .registry import Registry
     from .request import Report, Request
+    from .runtime import Runtime
+    from .tiling.geometry import Box, Plane
     from .tiling.plan import TileConfig, TilePlan, plan_tiles
     from .tiling.run import Stage, run_stage
     from .tiling.window import Window
@@ -33,19 +36,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Box": ".image.plane",
+    "Box": ".tiling.geometry",
     "ColorFix": ".color.mode",
     "ENGINES": ".engines.catalog",
     "Engine": ".engines.base",
     "EngineSpec": ".engines.base",
     "HypirError": ".errors",
-    "Plane": ".image.plane",
+    "Plane": ".tiling.geometry",
     "Prepared": ".engines.base",
     "Registry": ".registry",
     "Report": ".request",
     "Request": ".request",
     "Restored": ".pipeline",
-    "Runtime": ".device",
+    "Runtime": ".runtime",
     "Stage": ".tiling.run",
     "TargetSize": ".image.size",
     "TileConfig": ".tiling.plan",
@@ -58,11 +61,11 @@ _HOME = {
     "plan_tiles": ".tiling.plan",
     "preset": ".config",
     "preset_names": ".config",
-    "read_picture": ".image.files",
+    "read_picture": ".files.reading",
     "restore": ".pipeline",
     "run_stage": ".tiling.run",
-    "to_planes": ".image.files",
-    "write_picture": ".image.files",
+    "to_planes": ".files.picture",
+    "write_picture": ".files.writing",
 }
 
 __all__ = [  # a literal list, kept sorted; a test compares it with _HOME

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .device import Runtime
 from .engines.base import Engine
 from .errors import ConfigError, HypirError, ImageFileError, ShapeError
+from .files.formats import format_for_output, is_picture_path, output_extension
+from .files.picture import to_planes
+from .files.reading import content_hash, read_picture
+from .files.writing import write_picture
 from .image.compare import compare_picture
-from .image.files import content_hash, read_picture, to_planes, write_picture
-from .image.formats import format_for_output, is_picture_path, output_extension
 from .pipeline import Restored, restore, restore_alpha
 from .request import Request
+from .runtime import Runtime
 
 MANIFEST = "hypir-manifest.jsonl"
 """Name of the manifest in an output folder: one JSON line per finished or failed picture."""

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from .color.fix import apply_color_fix_
 from .color.mode import ColorFix
-from .device import Runtime, describe_device
+from .device import describe_device
 from .engines.base import Engine, Prepared
 from .errors import RangeError, ShapeError
 from .image.resize import resize, resize_part
 from .request import Report, Request
+from .runtime import Runtime
 from .tiling.plan import TileConfig
 from .tiling.run import StageReport, run_stage
 

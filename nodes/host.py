@@ -27,13 +27,13 @@ from comfy_api.latest import ComfyExtension, io, ui
 from PIL import Image
 from torch import Tensor
 
-from ..hypir_core.device import Runtime
 from ..hypir_core.errors import ConfigError, OutOfMemoryError, SpecMismatchError, WeightsNotFoundError
-from ..hypir_core.models.attention_processor import Attend
-from ..hypir_core.models.shared_attention import SharedAttention
-from ..hypir_core.models.shared_layers import SharedLayers
-from ..hypir_core.models.shared_norms import SharedNorms
+from ..hypir_core.models.layers.attention_processor import Attend
+from ..hypir_core.models.layers.shared_attention import SharedAttention
+from ..hypir_core.models.layers.shared_layers import SharedLayers
+from ..hypir_core.models.layers.shared_norms import SharedNorms
 from ..hypir_core.progress import Progress, Tick
+from ..hypir_core.runtime import Runtime
 
 __all__ = ["ComfyExtension", "io", "ui"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..hypir_core.engines.base import Prepared
-from ..hypir_core.engines.one_step import (
+from ..hypir_core.engines.diffusion.engine import (
     DECODE_SAMPLE,
     ENCODE_SAMPLE,
     LATENT_PX,
@@ -26,12 +26,12 @@ from ..hypir_core.engines.one_step import (
     canvas_for,
     mirror_to,
 )
-from ..hypir_core.engines.sample_survey import sample_survey
+from ..hypir_core.engines.diffusion.sharing import sample_survey
 from ..hypir_core.errors import ShapeError
-from ..hypir_core.image.plane import Plane
 from ..hypir_core.image.resize import resize
 from ..hypir_core.pipeline import tile_for
 from ..hypir_core.request import Request
+from ..hypir_core.tiling.geometry import Plane
 from ..hypir_core.tiling.plan import TileConfig
 from ..hypir_core.tiling.run import Stage, run_stage
 from . import host

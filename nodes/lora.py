@@ -10,10 +10,10 @@ import torch
 from ..hypir_core.config import to_plain
 from ..hypir_core.engines.catalog import OneStepOptions
 from ..hypir_core.errors import SpecMismatchError
-from ..hypir_core.weights.convert import MERGED_KEY
+from ..hypir_core.lora.convert import MERGED_KEY
+from ..hypir_core.lora.file import Lora, lora_to_tensors, read_lora
+from ..hypir_core.lora.names import LoraForm, WeightShape, adaptable_modules
 from ..hypir_core.weights.ldm_names import diffusers_names
-from ..hypir_core.weights.lora_file import Lora, lora_to_tensors, read_lora
-from ..hypir_core.weights.lora_names import LoraForm, WeightShape, adaptable_modules
 from ..hypir_core.weights.spec import LoraSpec
 from ..hypir_core.weights.tensors import check_finite, write_tensors
 from . import host

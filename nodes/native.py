@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..hypir_core.color.mode import ColorFix
 from ..hypir_core.engines.base import EngineSpec
-from ..hypir_core.engines.one_step import STEP_TILE, VAE_TILE, OneStep, OneStepNetworks, Prompt
+from ..hypir_core.engines.diffusion.engine import STEP_TILE, VAE_TILE, OneStep, OneStepNetworks, Prompt
 from ..hypir_core.errors import ConfigError, SpecMismatchError
-from ..hypir_core.models.backbone import CONTEXT_WIDTHS, INPUT_CHANNELS, WANTED
+from ..hypir_core.models.sd.backbone import CONTEXT_WIDTHS, INPUT_CHANNELS, WANTED
 from ..hypir_core.weights.spec import LoraSpec, Prediction
 from . import host
 

@@ -12,7 +12,7 @@ import torch
 
 from ..hypir_core.engines.base import Engine
 from ..hypir_core.engines.catalog import BuiltInOptions
-from ..hypir_core.engines.generator_files import load_built_in, upscaler_of
+from ..hypir_core.engines.feed_forward.load import load_built_in, upscaler_of
 from ..hypir_core.pipeline import restore, restore_alpha
 from ..hypir_core.request import Report, Request
 from . import host

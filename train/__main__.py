@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
 
             return inspect_data(arguments[1:])
         from .config import load_config
-        from .recipe import train
+        from .run.recipe import train
 
         train(load_config(arguments[0], arguments[1:]))
     except HypirError as err:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .sharding import like
+from .run.sharding import like
 
 
 class Ema:

@@ -16,7 +16,7 @@ from hypir_core.errors import ConfigError, TrainingDivergedError
 
 from .config import EmaConfig, LrShape, Optimiser, OptimiserConfig
 from .ema import Ema
-from .sharding import at_rest, like, optimiser_state_like, whole
+from .run.sharding import at_rest, like, optimiser_state_like, whole
 
 
 @dataclass(frozen=True, eq=False)

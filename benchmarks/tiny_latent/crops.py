@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from hypir_core import read_picture, to_planes
 from hypir_core.errors import ConfigError
-from hypir_core.image.formats import is_picture_path
+from hypir_core.files.formats import is_picture_path
 
 
 def read_photos(folder: Path) -> list[Tensor]:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from hypir_core.models.prompt import encode_prompt, tokenize
+from hypir_core.models.sd.prompt import encode_prompt, tokenize
 
 from .crops import read_photos
 from .fitting import fit

@@ -34,12 +34,12 @@ from hypir_core import (
 )
 from hypir_core.config import load_yaml
 from hypir_core.degrade import degrade, load_recipe
-from hypir_core.engines.one_step import canvas_for, mirror_to
-from hypir_core.image.formats import is_picture_path
+from hypir_core.engines.diffusion.engine import canvas_for, mirror_to
+from hypir_core.files.formats import is_picture_path
 from hypir_core.metrics.fidelity import ms_ssim, psnr_y, ssim
 from hypir_core.metrics.gradients import detail_ratio, gmsd
-from hypir_core.models.backbone import load_base
-from hypir_core.weights.locate import locate_base
+from hypir_core.models.sd.backbone import load_base
+from hypir_core.weights.search.locate import locate_base
 from hypir_core.weights.spec import spec_from_metadata
 from hypir_core.weights.tensors import read_tensors
 

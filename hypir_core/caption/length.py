@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import MissingDependencyError
-from ..models.prompt import BPE_RANKS, LENGTH, find_tokenizer, tokenize, truncation_note
+from ..models.sd.prompt import BPE_RANKS, LENGTH, find_tokenizer, tokenize, truncation_note
 
 _ROOM = LENGTH - 2
 _VOCABULARY = BPE_RANKS + 256 + 2

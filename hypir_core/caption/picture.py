@@ -6,7 +6,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ShapeError
-from ..image.encode import to_samples
+from ..files.encode import to_samples
 from ..image.resize import resize
 
 

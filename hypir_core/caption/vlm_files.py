@@ -16,7 +16,7 @@ import torch
 
 from ..errors import CaptionError, MissingDependencyError
 from ..tiling.memory import is_out_of_memory
-from ..weights.sources import HUB, human_size, offline_by_environment
+from ..weights.download.sources import HUB, human_size, offline_by_environment
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from ..allocator import keep_freed_memory
 from . import console
 
 if TYPE_CHECKING:
-    from ..bench.run import Result
+    from ..measure.run import Result
 
 
 def bench_command(
@@ -57,14 +57,14 @@ def bench_command(
 
     Every case is warmed up with one batch of tiles per stage. Files are not read or written.
     """
-    from ..bench.against import original
-    from ..bench.machine import describe_machine
-    from ..bench.profile import write_profile
-    from ..bench.run import Case, load, measure
     from ..config import parse_assignments, to_plain
     from ..device import pick_device
-    from ..device_speed import remember
     from ..image.size import parse_size
+    from ..measure.against import original
+    from ..measure.device_speed import remember
+    from ..measure.machine import describe_machine
+    from ..measure.profile import write_profile
+    from ..measure.run import Case, load, measure
 
     kept = keep_freed_memory()
     options: dict[str, Any] = parse_assignments(option or [])

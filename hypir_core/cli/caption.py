@@ -33,7 +33,8 @@ def caption_command(
     from ..caption.catalog import load_captioner
     from ..caption.file import sidecar
     from ..caption.length import LengthCheck
-    from ..image.files import read_picture, to_planes
+    from ..files.picture import to_planes
+    from ..files.reading import read_picture
 
     say = load_captioner(captioner, _settings(captioner, option or []))
     length = LengthCheck()
@@ -87,7 +88,7 @@ def _refuse_overwriting(target: Path, *, force: bool) -> None:
 
 
 def _write_text(target: Path, caption: str) -> None:
-    from ..image.files import atomic_file
+    from ..atomic import atomic_file
 
     with atomic_file(target) as file:
         file.write(f"{caption}\n".encode())

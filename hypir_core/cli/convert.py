@@ -12,7 +12,7 @@ from . import console
 
 
 class Target(str, Enum):
-    """What `weights.convert` can write."""
+    """What `lora.convert` can write."""
 
     kohya = "kohya"
     diffusers = "diffusers"
@@ -48,7 +48,7 @@ def convert_command(
 ) -> None:
     """Rewrite a LoRA for other programs, or bake it into a model. The round trip is exact."""
     from ..device import DTYPES
-    from ..weights.convert import convert
+    from ..lora.convert import convert
 
     done = convert(
         source,

@@ -29,7 +29,9 @@ def degrade_command(
     from ..batch import collect_jobs
     from ..degrade import degrade, load_recipe
     from ..errors import HypirError
-    from ..image.files import read_picture, to_planes, write_picture
+    from ..files.picture import to_planes
+    from ..files.reading import read_picture
+    from ..files.writing import write_picture
 
     recipe = load_recipe(preset)
     jobs, _ = collect_jobs(inputs, out, format_name=format_name)

@@ -24,12 +24,15 @@ def demo_command(
 
     from ..batch import Job, Writing, restore_file
     from ..degrade import degrade, load_recipe
-    from ..device import Runtime, pick_device
+    from ..device import pick_device
     from ..engines.catalog import load_engine
-    from ..image.files import read_picture, to_planes, write_picture
+    from ..files.picture import to_planes
+    from ..files.reading import read_picture
+    from ..files.writing import write_picture
     from ..image.resize import resize
     from ..metrics.fidelity import psnr_y, ssim
     from ..request import Request
+    from ..runtime import Runtime
 
     where = pick_device(device)
     engine, dtype = load_engine("built-in", options={}, device=where)

@@ -12,7 +12,7 @@ from rich.table import Table
 from . import console
 
 if TYPE_CHECKING:
-    from ..planner import RunPlan
+    from ..measure.planner import RunPlan
 
 PACKAGES = {
     "torch": "",
@@ -54,7 +54,7 @@ def doctor_command(
     if plan is not None:
         from ..config import parse_assignments
         from ..image.size import parse_size
-        from ..planner import plan_run
+        from ..measure.planner import plan_run
 
         where = pick_device(device_name)
         options = parse_assignments(option or [])

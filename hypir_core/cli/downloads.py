@@ -16,8 +16,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from ..weights.download import DownloadTick, download
-from ..weights.sources import Fetch, Source
+from ..weights.download.fetching import DownloadTick, download
+from ..weights.download.sources import Fetch, Source
 from . import console
 
 

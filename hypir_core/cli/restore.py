@@ -128,11 +128,12 @@ def restore_command(
     """
     from ..batch import MANIFEST, Job, Result, Writing, collect_jobs, run_jobs
     from ..config import parse_assignments
-    from ..device import Runtime, pick_device
+    from ..device import pick_device
     from ..engines.catalog import load_engine
     from ..image.size import TargetSize
     from ..pipeline import Restored, tile_for
     from ..request import Request
+    from ..runtime import Runtime
     from ..tiling.window import Window
     from .downloads import fetcher
 

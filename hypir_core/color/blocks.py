@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..image.plane import Box
+from ..tiling.geometry import Box
 
 
 def block_boxes(height_px: int, width_px: int, block_px: int) -> tuple[Box, ...]:

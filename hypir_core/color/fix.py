@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import Cancelled, RangeError, UnknownNameError
-from ..image.plane import Box
 from ..progress import Cancelled as AskCancelled
 from ..progress import Progress, Tick, never, silent
+from ..tiling.geometry import Box
 from .adain import adain_color_fix, adain_gain_offset
 from .blocks import block_boxes, rewrite_blocks_, under
 from .lab import lab_color_fix

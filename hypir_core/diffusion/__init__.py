@@ -1,1 +1,1 @@
-"""."""
+"""The formulas of diffusion: schedules and predictions."""

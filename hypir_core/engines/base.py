@@ -9,8 +9,8 @@ from typing import Protocol
 from torch import Tensor
 
 from ..color.mode import ColorFix
-from ..image.plane import Plane
 from ..request import Request
+from ..tiling.geometry import Plane
 from ..tiling.plan import TileConfig
 from ..tiling.run import Stage
 

@@ -15,7 +15,7 @@ from ..color.mode import ColorFix
 from ..config import build, strict
 from ..errors import ConfigError
 from ..registry import Registry, lazy
-from ..weights.sources import Fetch
+from ..weights.download.sources import Fetch
 from .base import Engine
 
 
@@ -137,7 +137,7 @@ class OneStepOptions:
 
 def _missing_for_one_step() -> tuple[str, ...]:
     from ..errors import WeightsNotFoundError
-    from ..weights.locate import BASE_COMMANDS, LORA_COMMANDS, locate_base, locate_lora
+    from ..weights.search.locate import BASE_COMMANDS, LORA_COMMANDS, locate_base, locate_lora
 
     lines = [
         f"the package {name}: pip install 'onestep-restore[diffusion]'"
@@ -160,8 +160,8 @@ ENGINES.add(
     "built-in",
     EngineEntry(
         options=BuiltInOptions,
-        load=lazy(".generator_files:load_built_in", __package__),
-        skeleton=lazy(".generator_files:built_in_skeleton", __package__),
+        load=lazy(".feed_forward.load:load_built_in", __package__),
+        skeleton=lazy(".feed_forward.load:built_in_skeleton", __package__),
     ),
     summary="the small restorer inside this package: ×4, no download, faithful",
 )
@@ -169,8 +169,8 @@ ENGINES.add(
     "built-in-sharp",
     EngineEntry(
         options=BuiltInSharpOptions,
-        load=lazy(".generator_files:load_built_in", __package__),
-        skeleton=lazy(".generator_files:built_in_skeleton", __package__),
+        load=lazy(".feed_forward.load:load_built_in", __package__),
+        skeleton=lazy(".feed_forward.load:built_in_skeleton", __package__),
     ),
     summary="the same, trained against a discriminator: crisper, for pictures that are small rather than ruined",
 )
@@ -178,8 +178,8 @@ ENGINES.add(
     "upscaler",
     EngineEntry(
         options=UpscalerOptions,
-        load=lazy(".generator_files:load_upscaler", __package__),
-        skeleton=lazy(".generator_files:upscaler_skeleton", __package__),
+        load=lazy(".feed_forward.load:load_upscaler", __package__),
+        skeleton=lazy(".feed_forward.load:upscaler_skeleton", __package__),
     ),
     summary="any super-resolution model file (--option weights=FILE)",
 )
@@ -187,8 +187,8 @@ ENGINES.add(
     "one-step",
     EngineEntry(
         options=OneStepOptions,
-        load=lazy(".one_step_files:load_one_step", __package__),
-        skeleton=lazy(".one_step_skeleton:one_step_skeleton", __package__),
+        load=lazy(".diffusion.load:load_one_step", __package__),
+        skeleton=lazy(".diffusion.skeleton:one_step_skeleton", __package__),
         missing=_missing_for_one_step,
     ),
     summary="one diffusion step of Stable Diffusion 2.1-base with a HYPIR-style LoRA: any scale, strongest",

@@ -1,1 +1,1 @@
-"""Pictures: planes, files, sizes."""
+"""Pictures in memory: sizes, resizing, comparison."""

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigError, ImageFileError, RangeError, ShapeError
-from ..image.files import read_picture, to_planes
-from ..image.formats import is_picture_path
+from ..files.formats import is_picture_path
+from ..files.picture import to_planes
+from ..files.reading import read_picture
 from .fidelity import MS_SSIM_MIN_SIDE_PX, SSIM_WINDOW_PX, ms_ssim, psnr_y, ssim
 from .perceptual import LPIPS_MIN_SIDE_PX, Lpips, load_lpips, why_no_lpips
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RangeError
-from ..image.plane import Box
+from .geometry import Box
 
 FLAT = 1e-3
 """A result is nearly constant when no channel deviates from its mean by more of its largest value than this,"""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..device import Runtime, free_memory_bytes, tile_memory_bytes
+from ..device import free_memory_bytes, tile_memory_bytes
+from ..runtime import Runtime
 from .memory import batch_that_fits
 from .plan import TileConfig, TilePlan, plan_tiles
-from .survey import crop_grid
+from .sample import crop_grid
 
 if TYPE_CHECKING:
     from .run import Stage

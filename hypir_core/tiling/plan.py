@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..config import strict
 from ..errors import ConfigError
-from ..image.plane import Box
+from .geometry import Box
 from .window import Span, Window
 
 

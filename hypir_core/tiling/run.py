@@ -12,15 +12,16 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ..device import Runtime, release_cached_memory
+from ..device import release_cached_memory
 from ..errors import Cancelled, OutOfMemoryError
-from ..image.plane import Box, Plane
 from ..progress import Tick
+from ..runtime import Runtime
 from .bad_tiles import Repeat, TileWatch, change
 from .choose import choose_tiles
+from .geometry import Box, Plane
 from .memory import Rung, is_out_of_memory, next_rung
 from .plan import TileConfig, TilePlan, plan_tiles
-from .survey import Survey, crop_grid, take_sample
+from .sample import Survey, crop_grid, take_sample
 from .window import AxisWeights, axis_weights
 
 TileFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]

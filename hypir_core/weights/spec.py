@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from .. import config
 from ..errors import ConfigError, SpecMismatchError, SpecMissingError, UnknownNameError, WeightsError
-from .lora_names import TARGET_MODULES
+from ..lora.names import TARGET_MODULES
 
 METADATA_KEY = "hypir.spec"
 
@@ -99,7 +99,7 @@ class GeneratorSpec:
     name: str
     """What a person calls it."""
     architecture: str
-    """A name in `hypir_core.models.generators.GENERATORS`."""
+    """A name in `hypir_core.models.architectures.ARCHITECTURES`."""
     scale: int
     in_channels: int = 3
     out_channels: int = 3

@@ -16,11 +16,11 @@ from benchmarks.tiny_latent.measures import feature_distance
 from benchmarks.tiny_latent.networks import SMALLEST, make_vae
 from hypir_core import Request, Runtime, TargetSize, load_engine, restore
 from hypir_core.errors import ConfigError
-from hypir_core.models.backbone import load_base
-from hypir_core.models.sd21 import unet_module_shapes
-from hypir_core.weights.locate import locate_base
-from hypir_core.weights.lora_file import Lora, factor_shapes, write_lora
-from hypir_core.weights.lora_names import LoraForm, adapted_modules
+from hypir_core.lora.file import Lora, factor_shapes, write_lora
+from hypir_core.lora.names import LoraForm, adapted_modules
+from hypir_core.models.sd.backbone import load_base
+from hypir_core.models.sd.sd21 import unet_module_shapes
+from hypir_core.weights.search.locate import locate_base
 
 EXAMPLES = Path(hypir_core.__file__).parent / "examples"
 

@@ -24,8 +24,8 @@ def comfyui_here():
 @pytest.fixture(scope="session")
 def weights(comfyui_here, tmp_path_factory):
     """A folder with unet.safetensors (ldm names, float32) and one small LoRA in two forms; and the module."""
-    from hypir_core.weights.lora_file import write_lora
-    from hypir_core.weights.lora_names import LoraForm
+    from hypir_core.lora.file import write_lora
+    from hypir_core.lora.names import LoraForm
 
     folder = tmp_path_factory.mktemp("weights")
     unet = small_unet()

@@ -14,10 +14,10 @@ from torch import Tensor
 from hypir_core import Request, Runtime, TargetSize, load_engine, restore
 from hypir_core.color.fix import color_fix
 from hypir_core.color.mode import ColorFix
-from hypir_core.models.random_sd21 import random_backbone
+from hypir_core.lora.file import write_lora
+from hypir_core.lora.names import LoraForm
+from hypir_core.models.sd.random_sd21 import random_backbone
 from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, ldm_names
-from hypir_core.weights.lora_file import write_lora
-from hypir_core.weights.lora_names import LoraForm
 from hypir_core.weights.tensors import write_tensors
 from tests.comfyui.small_unet import small_lora
 

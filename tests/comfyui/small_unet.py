@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from hypir_core.models.random_sd21 import _fill_
-from hypir_core.models.sd21 import SD21_UNET
+from hypir_core.lora.file import Lora, factor_shapes
+from hypir_core.lora.names import adaptable_modules, adapted_modules
+from hypir_core.models.sd.random_sd21 import _fill_
+from hypir_core.models.sd.sd21 import SD21_UNET
 from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, ldm_names
-from hypir_core.weights.lora_file import Lora, factor_shapes
-from hypir_core.weights.lora_names import adaptable_modules, adapted_modules
 from hypir_core.weights.tensors import write_tensors
 
 CONFIG = SD21_UNET | {
@@ -22,7 +22,7 @@ CONFIG = SD21_UNET | {
 
 def small_unet(seed: int = 231, **changes):
     """A UNet of 53 million random numbers."""
-    from hypir_core.models.backbone import empty_unet
+    from hypir_core.models.sd.backbone import empty_unet
 
     return _fill_(empty_unet(CONFIG | changes), torch.Generator().manual_seed(seed))
 

@@ -18,14 +18,14 @@ from hypir_core import Request, Runtime
 from hypir_core.color.mode import ColorFix
 from hypir_core.diffusion.schedule import NoiseSchedule, a_bar_at
 from hypir_core.engines.base import EngineSpec, Prepared
-from hypir_core.engines.one_step import LATENT_PX, STEP_TILE, OneStep, OneStepNetworks, Prompt
-from hypir_core.image.plane import Plane
+from hypir_core.engines.diffusion.engine import LATENT_PX, STEP_TILE, OneStep, OneStepNetworks, Prompt
+from hypir_core.lora.merge import merge_lora_
 from hypir_core.metrics.seams import seam_measure
-from hypir_core.models.lora_merge import merge_lora_
-from hypir_core.models.sd21 import SD21_VAE
-from hypir_core.models.shared_attention import SharedAttention, diffusers_sites
-from hypir_core.models.shared_layers import SharedLayers
-from hypir_core.models.shared_norms import SharedNorms
+from hypir_core.models.layers.shared_attention import SharedAttention, diffusers_sites
+from hypir_core.models.layers.shared_layers import SharedLayers
+from hypir_core.models.layers.shared_norms import SharedNorms
+from hypir_core.models.sd.sd21 import SD21_VAE
+from hypir_core.tiling.geometry import Plane
 from hypir_core.tiling.plan import TileConfig, plan_tiles
 from hypir_core.tiling.run import place_nothing, run_stage
 from tests.comfyui.server import ROOT
@@ -188,8 +188,8 @@ def test_other_models_are_refused_by_name(in_comfyui, weights, tmp_path):
     write_checkpoint(tmp_path / "sd1.safetensors", sd1)
     factors = dict(lora.factors)
     factors.popitem()
-    from hypir_core.weights.lora_file import write_lora
-    from hypir_core.weights.lora_names import LoraForm
+    from hypir_core.lora.file import write_lora
+    from hypir_core.lora.names import LoraForm
 
     write_lora(tmp_path / "part.safetensors", replace(lora, factors=factors), form=LoraForm.kohya)
     write_lora(tmp_path / "good.safetensors", lora, form=LoraForm.kohya)

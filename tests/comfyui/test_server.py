@@ -183,7 +183,7 @@ def test_a_wrong_file_is_an_error_with_advice(comfyui):
 
 
 def test_lora_is_baked_into_a_file_that_the_stock_loader_reads(comfyui, weights):
-    from hypir_core.models.lora_merge import merged_weights
+    from hypir_core.lora.merge import merged_weights
     from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, ldm_names
     from hypir_core.weights.tensors import read_tensors
 

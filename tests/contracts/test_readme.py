@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from hypir_core.cli import main
-from hypir_core.engines.generator_files import BUILT_IN
-from hypir_core.models.sd21 import sd21_module_shapes
-from hypir_core.weights.lora_file import factor_shapes
-from hypir_core.weights.lora_names import TARGET_MODULES, adapted_modules
+from hypir_core.engines.feed_forward.load import BUILT_IN
+from hypir_core.lora.file import factor_shapes
+from hypir_core.lora.names import TARGET_MODULES, adapted_modules
+from hypir_core.models.sd.sd21 import sd21_module_shapes
 from hypir_core.weights.tensors import write_tensors
 
 ROOT = Path(__file__).parents[2]

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hypir_core.errors import SpecMismatchError, WeightsError, WeightsNotFoundError
-from hypir_core.models import backbone as backbone_module
-from hypir_core.models.backbone import V_MARK, load_base, require_prediction
-from hypir_core.models.fold import fold_timestep_
-from hypir_core.models.prompt import encode_prompt, find_tokenizer, tokenize, truncation_note
-from hypir_core.models.random_sd21 import random_backbone, random_lora_
-from hypir_core.weights.base_files import BaseFiles, Packaging
-from hypir_core.weights.base_layout import read_base
+from hypir_core.models.sd import backbone as backbone_module
+from hypir_core.models.sd.backbone import V_MARK, load_base, require_prediction
+from hypir_core.models.sd.fold import fold_timestep_
+from hypir_core.models.sd.prompt import encode_prompt, find_tokenizer, tokenize, truncation_note
+from hypir_core.models.sd.random_sd21 import random_backbone, random_lora_
 from hypir_core.weights.ldm_names import ldm_names
+from hypir_core.weights.search.base_files import BaseFiles, Packaging
+from hypir_core.weights.search.base_layout import read_base
 from hypir_core.weights.spec import Prediction
 from tests.core.reference_models import read_text_encoder
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypir_core import Request, Runtime, TargetSize, load_engine, restore
-from hypir_core.engines.one_step_diffusers import diffusers_networks
+from hypir_core.engines.diffusion.networks import diffusers_networks
 from hypir_core.errors import RangeError
-from hypir_core.image.plane import Plane
-from hypir_core.models.backbone import load_base
-from hypir_core.models.fold import fold_timestep_
+from hypir_core.models.sd.backbone import load_base
+from hypir_core.models.sd.fold import fold_timestep_
 from hypir_core.tiling.bad_tiles import FLAT, LIVELY, TileWatch, change, flat
+from hypir_core.tiling.geometry import Plane
 from hypir_core.tiling.plan import TileConfig
 from hypir_core.tiling.run import Stage, run_stage
-from hypir_core.weights.locate import locate_base
+from hypir_core.weights.search.locate import locate_base
 
 CPU = torch.device("cpu")
 TILES = TileConfig(tile_px=16, overlap_px=4)

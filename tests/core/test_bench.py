@@ -10,17 +10,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hypir_core import Request, Runtime, TargetSize, load_engine
-from hypir_core.bench import against
-from hypir_core.bench.matrix_rate import matrix_flops_per_second
-from hypir_core.bench.memory import PeakMemory
-from hypir_core.bench.run import Case
-from hypir_core.bench.work import count_work
 from hypir_core.cli import main
 from hypir_core.errors import ConfigError
 from hypir_core.image.size import parse_size
+from hypir_core.measure import against
+from hypir_core.measure.matrix_rate import matrix_flops_per_second
+from hypir_core.measure.memory import PeakMemory
+from hypir_core.measure.run import Case
+from hypir_core.measure.work import count_work
 from hypir_core.pipeline import tile_for
 from hypir_core.tiling.choose import choose_tiles
-from hypir_core.tiling.survey import crop_grid
+from hypir_core.tiling.sample import crop_grid
 
 CPU = torch.device("cpu")
 

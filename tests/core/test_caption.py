@@ -574,7 +574,7 @@ def test_length_note():
 
 
 def test_length_note_without_a_vocabulary(monkeypatch):
-    monkeypatch.setattr("hypir_core.models.prompt.find_spec", lambda _name: None)
+    monkeypatch.setattr("hypir_core.models.sd.prompt.find_spec", lambda _name: None)
     check = LengthCheck()
     assert check.note("cat " * 50) == ()
     assert "80 words" in check.note("cat " * 80)[0]
@@ -642,7 +642,7 @@ def test_command_stops_at_ctrl_c(photos, monkeypatch):
     def interrupted(_path: Path) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hypir_core.image.files.read_picture", interrupted)
+    monkeypatch.setattr("hypir_core.files.reading.read_picture", interrupted)
     with pytest.raises(Cancelled, match="stopped after 0 of 2 pictures"):
         hypir_caption(photos, "--captioner", "empty")
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from hypir_core.batch import MANIFEST
 from hypir_core.cli import main
-from hypir_core.image.files import read_text
+from hypir_core.files.reading import read_text
 
 EXAMPLES = Path(__file__).parents[2] / "hypir_core" / "examples"
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hypir_core.models import cpu_attention
-from hypir_core.models.backbone import load_base
-from hypir_core.models.cpu_attention import attention, use_cpu_attention_
-from hypir_core.weights.locate import locate_base
+from hypir_core.models.layers import cpu_attention
+from hypir_core.models.layers.cpu_attention import attention, use_cpu_attention_
+from hypir_core.models.sd.backbone import load_base
+from hypir_core.weights.search.locate import locate_base
 
 
 @pytest.fixture(params=["AVX512", "AMX", None])

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from hypir_core.errors import Cancelled, ConfigError, UnknownNameError, WeightsError
-from hypir_core.weights.download import DownloadTick, download
-from hypir_core.weights.http_file import HeaderKeepingRedirects, TransferError
-from hypir_core.weights.part_file import part_path, sole_writer
-from hypir_core.weights.sources import (
+from hypir_core.weights.download.fetching import DownloadTick, download
+from hypir_core.weights.download.http_file import HeaderKeepingRedirects, TransferError
+from hypir_core.weights.download.part_file import part_path, sole_writer
+from hypir_core.weights.download.sources import (
     Mirror,
     Source,
     SourceFile,
@@ -409,7 +409,7 @@ def refuse(event, args):
     if event.startswith(("socket.", "urllib.")):
         sys.exit(event)
 sys.addaudithook(refuse)
-import hypir_core.weights.download, hypir_core.weights.locate
+import hypir_core.weights.download.fetching, hypir_core.weights.search.locate
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

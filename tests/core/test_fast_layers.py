@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from hypir_core.models.backbone import load_base
-from hypir_core.models.fast_layers import fold_enlargement, use_fast_layers_
-from hypir_core.models.fold import fold_timestep_
-from hypir_core.weights.locate import locate_base
+from hypir_core.models.layers.fast_layers import fold_enlargement, use_fast_layers_
+from hypir_core.models.sd.backbone import load_base
+from hypir_core.models.sd.fold import fold_timestep_
+from hypir_core.weights.search.locate import locate_base
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(1, 5))

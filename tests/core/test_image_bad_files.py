@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hypir_core.errors import ImageFileError, MissingDependencyError
-from hypir_core.image.files import read_picture, write_picture
+from hypir_core.files.reading import read_picture
+from hypir_core.files.writing import write_picture
 from tests.core.picture_samples import (
     EXTENSION,
     handmade_png,

@@ -12,15 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hypir_core.errors import ImageFileError
-from hypir_core.image.files import (
-    FORMATS,
-    content_hash,
-    is_picture_path,
-    output_extension,
-    read_picture,
-    to_planes,
-    write_picture,
-)
+from hypir_core.files.formats import FORMATS, is_picture_path, output_extension
+from hypir_core.files.picture import to_planes
+from hypir_core.files.reading import content_hash, read_picture
+from hypir_core.files.writing import write_picture
 from tests.core.picture_samples import (
     EXTENSION,
     handmade_png,

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from hypir_core.errors import ConfigError, ImageFileError
-from hypir_core.image import encode
-from hypir_core.image.files import read_picture, read_text, to_planes, write_picture
+from hypir_core.files import encode
+from hypir_core.files.picture import to_planes
+from hypir_core.files.reading import read_picture, read_text
+from hypir_core.files.writing import write_picture
 from tests.core.picture_samples import EXTENSION, handmade_png, png_chunk, random_samples, smooth_planes
 
 MAKER_NOTE = b"maker" + bytes(range(200))

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from hypir_core.errors import ImageFileError
-from hypir_core.image.files import read_picture
+from hypir_core.files.reading import read_picture
 from tests.core.picture_samples import EXTENSION, random_samples
 
 

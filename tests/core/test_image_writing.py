@@ -9,7 +9,8 @@ import torch
 
 from hypir_core.atomic import atomic_file, explain_os_error
 from hypir_core.errors import ConfigError, ImageFileError, RangeError, ShapeError, UnknownNameError
-from hypir_core.image.files import read_picture, write_picture
+from hypir_core.files.reading import read_picture
+from hypir_core.files.writing import write_picture
 from tests.core.picture_samples import EXTENSION, smooth_planes
 
 

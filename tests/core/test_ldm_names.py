@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
 from hypir_core.errors import WeightsError
-from hypir_core.models.sd21 import SD21_UNET
+from hypir_core.models.sd.sd21 import SD21_UNET
 from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, diffusers_names, ldm_names
 
 GOLDEN_CONFIG = json.loads(

@@ -10,12 +10,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from hypir_core.errors import ConfigError, WeightsNotFoundError
-from hypir_core.weights.base_files import Packaging
-from hypir_core.weights.comfy_paths import default_roots, model_folders, read_extra_model_paths
-from hypir_core.weights.comfy_search import is_sd21_name
-from hypir_core.weights.hub_cache import hub_cache_folder, snapshots
-from hypir_core.weights.locate import BASE_COMMANDS, LORA_COMMANDS, locate_base, locate_lora
-from hypir_core.weights.sources import Source, cache_folder
+from hypir_core.weights.download.sources import Source, cache_folder
+from hypir_core.weights.search.base_files import Packaging
+from hypir_core.weights.search.comfy_paths import default_roots, model_folders, read_extra_model_paths
+from hypir_core.weights.search.comfy_search import is_sd21_name
+from hypir_core.weights.search.hub_cache import hub_cache_folder, snapshots
+from hypir_core.weights.search.locate import BASE_COMMANDS, LORA_COMMANDS, locate_base, locate_lora
 
 UNET = ("time_embedding.linear_1.weight", "conv_in.weight")
 VAE = ("decoder.conv_in.weight", "encoder.conv_in.weight")

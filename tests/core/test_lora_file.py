@@ -23,24 +23,11 @@ from hypir_core.errors import (
     WeightsError,
     WeightsNotFoundError,
 )
-from hypir_core.models.sd21 import sd21_module_shapes
-from hypir_core.weights.convert import MERGED_KEY, TARGETS, convert
+from hypir_core.lora.convert import MERGED_KEY, TARGETS, convert
+from hypir_core.lora.file import Lora, check_lora, factor_shapes, lora_from_tensors, read_lora, write_lora
+from hypir_core.lora.names import TARGET_MODULES, LoraForm, adaptable_modules, adapted_modules, parse_keys
+from hypir_core.models.sd.sd21 import sd21_module_shapes
 from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, ldm_names
-from hypir_core.weights.lora_file import (
-    Lora,
-    check_lora,
-    factor_shapes,
-    lora_from_tensors,
-    read_lora,
-    write_lora,
-)
-from hypir_core.weights.lora_names import (
-    TARGET_MODULES,
-    LoraForm,
-    adaptable_modules,
-    adapted_modules,
-    parse_keys,
-)
 from hypir_core.weights.spec import NOT_STATED, LoraSpec, spec_to_metadata
 from hypir_core.weights.tensors import read_tensors, write_tensors
 

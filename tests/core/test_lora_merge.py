@@ -13,9 +13,9 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from hypir_core.errors import RangeError, SpecMismatchError
-from hypir_core.models.lora_merge import merge_lora_
-from hypir_core.weights.lora_file import Lora, read_lora
-from hypir_core.weights.lora_names import TARGET_MODULES
+from hypir_core.lora.file import Lora, read_lora
+from hypir_core.lora.merge import merge_lora_
+from hypir_core.lora.names import TARGET_MODULES
 from hypir_core.weights.spec import LoraSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "hypir"

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from hypir_core import ColorFix, Request, Runtime, TargetSize, load_engine, restore
 from hypir_core.engines.catalog import ENGINES, OneStepOptions
-from hypir_core.engines.one_step import canvas_for, mirror_to
-from hypir_core.engines.one_step_reference import original_spans, original_weights
+from hypir_core.engines.diffusion.engine import canvas_for, mirror_to
+from hypir_core.engines.diffusion.reference import original_spans, original_weights
 from hypir_core.errors import ConfigError, SpecMismatchError, WeightsError, WeightsNotFoundError
-from hypir_core.models import vae_exact
-from hypir_core.models.backbone import load_base
-from hypir_core.models.vae_exact import exact_decode, exact_encode
+from hypir_core.models.sd import vae_exact
+from hypir_core.models.sd.backbone import load_base
+from hypir_core.models.sd.vae_exact import exact_decode, exact_encode
 from hypir_core.tiling.plan import TileConfig
-from hypir_core.weights.locate import locate_base
+from hypir_core.weights.search.locate import locate_base
 from tests.core.reference_models import read_text_encoder
 
 CPU = torch.device("cpu")
@@ -223,7 +223,7 @@ def test_a_v_prediction_base_is_refused(golden, tmp_path):
 
 
 def test_a_merged_model_needs_no_lora(golden, tmp_path, engine, photo_01):
-    from hypir_core.weights.convert import convert
+    from hypir_core.lora.convert import convert
 
     shutil.copytree(golden / "hypir" / "model", tmp_path / "merged")
     unet = tmp_path / "merged" / "unet" / "diffusion_pytorch_model.safetensors"

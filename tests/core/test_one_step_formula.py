@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hypir_core.diffusion.one_step import one_step_x0, predict_x0
+from hypir_core.diffusion.prediction import one_step_x0, predict_x0
 from hypir_core.diffusion.schedule import NoiseSchedule, a_bar_at
 from hypir_core.weights.spec import Prediction
 

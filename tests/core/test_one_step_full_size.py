@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hypir_core import ColorFix, Request, Runtime, TargetSize, load_engine, restore
-from hypir_core.models.random_sd21 import random_backbone, random_lora_
+from hypir_core.models.sd.random_sd21 import random_backbone, random_lora_
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypir_core.color.mode import ColorFix
-from hypir_core.device import Runtime
 from hypir_core.engines.catalog import load_engine
 from hypir_core.errors import Cancelled, ConfigError, RangeError, ShapeError, UnknownNameError
 from hypir_core.image.resize import resize
 from hypir_core.image.size import TargetSize
 from hypir_core.pipeline import restore
 from hypir_core.request import Request
+from hypir_core.runtime import Runtime
 
 CPU = torch.device("cpu")
 

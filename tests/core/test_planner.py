@@ -9,8 +9,8 @@ import torch
 
 from hypir_core import Request, Runtime, TargetSize, TileConfig, load_engine, restore
 from hypir_core.cli import main
-from hypir_core.device_speed import matrix_rate, remember, shares_of_matrix_rate
-from hypir_core.planner import plan_run
+from hypir_core.measure.device_speed import matrix_rate, remember, shares_of_matrix_rate
+from hypir_core.measure.planner import plan_run
 from hypir_core.tiling.choose import choose_tiles
 from hypir_core.tiling.run import Stage
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hypir_core import Request, Runtime, TargetSize, load_engine, read_picture, restore, to_planes
-from hypir_core.engines.one_step import OneStep
+from hypir_core.engines.diffusion.engine import OneStep
 from hypir_core.metrics.fidelity import psnr
-from hypir_core.models.shared_layers import SharedLayers
+from hypir_core.models.layers.shared_layers import SharedLayers
 from hypir_core.tiling.plan import TileConfig
 from hypir_core.tiling.run import run_stage
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hypir_core.models import cpu_attention, shared_attention
-from hypir_core.models.cpu_attention import attention, use_cpu_attention_
-from hypir_core.models.shared_attention import SharedAttention, Tokens, diffusers_sites
-from hypir_core.models.shared_layers import SharedLayers
-from hypir_core.models.shared_norms import SharedNorms
+from hypir_core.models.layers import cpu_attention, shared_attention
+from hypir_core.models.layers.cpu_attention import attention, use_cpu_attention_
+from hypir_core.models.layers.shared_attention import SharedAttention, Tokens, diffusers_sites
+from hypir_core.models.layers.shared_layers import SharedLayers
+from hypir_core.models.layers.shared_norms import SharedNorms
 
 
 def tiny_attention(heads: int = 2):

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from hypir_core import Runtime, read_picture, to_planes
-from hypir_core.image.plane import Plane
-from hypir_core.models.shared_norms import SharedNorms
-from hypir_core.tiling import survey
+from hypir_core.models.layers.shared_norms import SharedNorms
+from hypir_core.tiling import sample as survey
+from hypir_core.tiling.geometry import Plane
 from hypir_core.tiling.plan import TileConfig, TilePlan, plan_tiles
 from hypir_core.tiling.run import Stage, run_stage
-from hypir_core.tiling.survey import CropGrid, SampleSize, Survey, crop_grid, take_sample
+from hypir_core.tiling.sample import CropGrid, SampleSize, Survey, crop_grid, take_sample
 
 EXAMPLES = Path(__file__).parents[2] / "hypir_core" / "examples"
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hypir_core.device import Runtime
 from hypir_core.errors import Cancelled, ConfigError, OutOfMemoryError, ShapeError
-from hypir_core.image.plane import Box, Plane
+from hypir_core.runtime import Runtime
+from hypir_core.tiling.geometry import Box, Plane
 from hypir_core.tiling.plan import TileConfig, plan_tiles, spread
 from hypir_core.tiling.run import Stage, run_stage
 from hypir_core.tiling.window import Window, axis_weights

@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hypir_core import ColorFix, Request, Runtime, TargetSize, load_engine, restore
 from hypir_core.cli import main
-from hypir_core.device_speed import remember, shares_of_matrix_rate
 from hypir_core.errors import ConfigError, SpecMismatchError, WeightsError, WeightsNotFoundError
-from hypir_core.models.tiny_decoder import load_tiny_decoder
-from hypir_core.planner import plan_run
+from hypir_core.measure.device_speed import remember, shares_of_matrix_rate
+from hypir_core.measure.planner import plan_run
+from hypir_core.models.sd.tiny_decoder import load_tiny_decoder
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -124,7 +124,7 @@ def test_it_goes_where_the_vae_goes(golden, folder):
 
 def test_it_takes_less_memory_than_the_full_size_vae(folder):
     from hypir_core.engines.catalog import OneStepOptions
-    from hypir_core.engines.one_step_skeleton import one_step_skeleton
+    from hypir_core.engines.diffusion.skeleton import one_step_skeleton
 
     full, _ = one_step_skeleton(OneStepOptions(), CPU, "bfloat16")
     small, _ = one_step_skeleton(OneStepOptions(fast_decoder=str(folder)), CPU, "bfloat16")

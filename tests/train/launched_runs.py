@@ -24,9 +24,9 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.fsdp import FSDPModule
 
-from train import building, recipe
-from train.building import build
 from train.config import Precision, TrainConfig
+from train.run import building, recipe
+from train.run.building import build
 
 PROCESSES = 2
 

@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from hypir_core.errors import ConfigError, HypirError
-from train import checkpoint
-from train.checkpoint import Best, load_checkpoint, newest_checkpoint, save_checkpoint
 from train.config import CheckpointConfig, EmaConfig, LrShape, Optimiser, OptimiserConfig
 from train.data.stream import Position
 from train.players import Player, build_player, lr_factor, move, trained_state
+from train.run import checkpoint
+from train.run.checkpoint import Best, load_checkpoint, newest_checkpoint, save_checkpoint
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from hypir_core.errors import (
     WeightsError,
     WeightsNotFoundError,
 )
-from train import recipe
-from train.checkpoint import newest_checkpoint
 from train.config import load_config
 from train.discriminators.binomial_blur import BinomialBlur
 from train.discriminators.clip_convnext import (
@@ -33,6 +31,8 @@ from train.discriminators.clip_convnext import (
 )
 from train.discriminators.weights_file import file_tensors, read_discriminator
 from train.players import trained_state
+from train.run import recipe
+from train.run.checkpoint import newest_checkpoint
 
 TRUNK = "tiny_convnext_for_tests"
 WIDTH = 8

@@ -8,10 +8,10 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 
 from hypir_core.errors import ConfigError
-from train.building import build
 from train.config import PRESETS, load_config
 from train.data.degrading import recipe_for
 from train.options import check_options
+from train.run.building import build
 
 ACCELERATE = PRESETS.parent / "accelerate"
 

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from hypir_core.errors import ConfigError, SpecMismatchError
-from train import recipe
-from train.building import Run, build
-from train.checkpoint import newest_checkpoint
 from train.config import TrainConfig, load_config
-from train.logbook import StepLog
 from train.players import trained_state
-from train.recipe import discriminator_step, generator_losses, generator_step, train
-from train.tracking import Meter
+from train.run import recipe
+from train.run.building import Run, build
+from train.run.checkpoint import newest_checkpoint
+from train.run.logbook import StepLog
+from train.run.recipe import discriminator_step, generator_losses, generator_step, train
+from train.run.tracking import Meter
 
 pytestmark = pytest.mark.tiny
 

@@ -16,7 +16,7 @@ from hypir_core.errors import ConfigError, ShapeError, SpecMismatchError, Weight
 from train.config import LossConfig, LpipsConfig, LpipsNet, ValidationConfig
 from train.losses import build_losses
 from train.losses.perceptual import Lpips
-from train.validation import fixed_pairs, validate
+from train.run.validation import fixed_pairs, validate
 
 RANDOM = LpipsConfig(net=LpipsNet.alex, pretrained=False)
 

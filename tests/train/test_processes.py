@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tests.train import launched_runs
 from tests.train.launched_runs import Launched
 from train.__main__ import main
-from train.checkpoint import newest_checkpoint
+from train.run.checkpoint import newest_checkpoint
 
 pytestmark = [pytest.mark.tiny, pytest.mark.slow]
 

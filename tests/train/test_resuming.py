@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from hypir_core.errors import ConfigError
 from tests.train.equality import assert_equal
 from train.config import TrainConfig, load_config
-from train.recipe import train
-from train.resuming import BASE_HASH, refusals, resume_settings
+from train.run.recipe import train
+from train.run.resuming import BASE_HASH, refusals, resume_settings
 
 pytestmark = pytest.mark.tiny
 

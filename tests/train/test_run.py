@@ -14,18 +14,18 @@ from safetensors.torch import load_file
 
 from hypir_core.config import to_plain
 from hypir_core.errors import ConfigError, SpecMismatchError, TrainingDivergedError
-from hypir_core.models.generators import GENERATORS
+from hypir_core.models.architectures import ARCHITECTURES
 from hypir_core.weights.spec import GeneratorSpec, spec_from_metadata
 from hypir_core.weights.tensors import read_tensors
 from tests.train.equality import assert_equal
 from train.__main__ import main
-from train.building import build
-from train.checkpoint import newest_checkpoint
 from train.config import TrainConfig, load_config
-from train.logbook import StepLog
 from train.players import move
-from train.recipe import generator_losses, generator_step, train
-from train.tracking import Meter
+from train.run.building import build
+from train.run.checkpoint import newest_checkpoint
+from train.run.logbook import StepLog
+from train.run.recipe import generator_losses, generator_step, train
+from train.run.tracking import Meter
 
 pytestmark = pytest.mark.tiny
 
@@ -60,7 +60,7 @@ def test_stopped_and_resumed_equals_straight_to_the_last_bit(photos, tmp_path, m
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Send SIGTERM to this process during that step."""
-    from train import recipe
+    from train.run import recipe
 
     done = 0
 
@@ -105,10 +105,12 @@ def test_export_restores_as_the_trainers_own_average(photos, tmp_path):
     assert (spec.name, spec.licence, spec.scale, spec.features, spec.blocks) == ("mine", "CC0", 2, 8, 2)
     assert "6 steps" in spec.trained_with
 
-    loaded = GENERATORS.get(spec.architecture)(features=spec.features, blocks=spec.blocks, scale=spec.scale)
+    loaded = ARCHITECTURES.get(spec.architecture)(
+        features=spec.features, blocks=spec.blocks, scale=spec.scale
+    )
     loaded.load_state_dict(file.tensors)
     run = build(config)
-    average = GENERATORS.get("compact")(**config.generator.options)
+    average = ARCHITECTURES.get("compact")(**config.generator.options)
     average.load_state_dict(run.player.ema.shadow)
     image_01 = torch.rand(1, 3, 9, 13, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(loaded(image_01), average(image_01), atol=1e-6, rtol=0)

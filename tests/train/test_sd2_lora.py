@@ -15,23 +15,23 @@ from torch import Tensor
 
 from hypir_core import ColorFix, Request, Runtime, TargetSize, load_engine, restore
 from hypir_core.errors import ConfigError, HypirError, SpecMismatchError, WeightsNotFoundError
-from hypir_core.models.backbone import empty_unet
-from hypir_core.models.sd21 import SD21_UNET
-from hypir_core.weights.lora_names import TARGET_MODULES
+from hypir_core.lora.names import TARGET_MODULES
+from hypir_core.models.sd.backbone import empty_unet
+from hypir_core.models.sd.sd21 import SD21_UNET
 from hypir_core.weights.spec import LoraSpec, spec_from_metadata
 from hypir_core.weights.tensors import read_tensors
 from tests.train.equality import assert_equal
-from train import checkpoint
-from train.building import Run, build
-from train.checkpoint import newest_checkpoint
 from train.config import LossConfig, TrainConfig, load_config
 from train.data.batch import Batch
-from train.export import write_weights
 from train.generators import Generator, build_generator
 from train.generators.lora_layers import add_lora_
 from train.players import trained_state
-from train.recipe import train
-from train.validation import averaged_weights
+from train.run import checkpoint
+from train.run.building import Run, build
+from train.run.checkpoint import newest_checkpoint
+from train.run.export import write_weights
+from train.run.recipe import train
+from train.run.validation import averaged_weights
 
 pytestmark = pytest.mark.tiny
 

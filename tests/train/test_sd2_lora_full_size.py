@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from hypir_core.models.random_sd21 import random_backbone
+from hypir_core.models.sd.random_sd21 import random_backbone
 from train.data.batch import Batch
 from train.generators.sd2_lora import Sd2LoraOptions, sd2_lora_on
 

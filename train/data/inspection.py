@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypir_core.errors import ConfigError, ImageFileError
-from hypir_core.models.generators import GENERATORS as ARCHITECTURES
+from hypir_core.models.architectures import ARCHITECTURES
 
 from ..config import DataConfig, GeneratorConfig, TrainConfig, load_config
 from .contact_sheet import LabelledPair, contact_sheet

@@ -18,7 +18,7 @@ from hypir_core.errors import ConfigError
 from ..config import DiscriminatorConfig, TrainConfig
 from ..players import Player, build_player
 from ..ramps import ramp_factor
-from ..sharding import at_rest, whole
+from ..run.sharding import at_rest, whole
 from .catalog import ADVERSARIAL, DISCRIMINATORS, AdversarialLoss
 from .feature_matching import feature_matching
 from .judgement import Judgement, Logits

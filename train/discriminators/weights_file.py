@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hypir_core.weights.tensors import write_tensors
 
-from ..warm_start import read_fitting
+from ..run.warm_start import read_fitting
 
 LEGACY_NAMES = {
     "weight_orig": "parametrizations.weight.original",

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from hypir_core.models.generators import GENERATORS as ARCHITECTURES
+from hypir_core.models.architectures import ARCHITECTURES
 from hypir_core.registry import Registry, lazy
 
 from ..config import TrainConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypir_core.models.prompt import PromptTokens, truncation_note
+from hypir_core.models.sd.prompt import PromptTokens, truncation_note
 
 EXAMPLE_LETTERS = 80
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from hypir_core.errors import ConfigError, nearest_hint
-from hypir_core.models.generators import GENERATORS as ARCHITECTURES
+from hypir_core.models.architectures import ARCHITECTURES
 from hypir_core.weights.spec import GeneratorSpec
 
 from ..config import ExportConfig, TrainConfig
-from ..warm_start import read_fitting
+from ..run.warm_start import read_fitting
 from .base import Generator
 
 

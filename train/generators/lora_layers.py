@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from torch import nn
 
 from hypir_core.errors import ConfigError, MissingDependencyError
-from hypir_core.weights.lora_file import Lora, lora_to_tensors
-from hypir_core.weights.lora_names import LoraForm, adaptable_modules, adapted_modules
+from hypir_core.lora.file import Lora, lora_to_tensors
+from hypir_core.lora.names import LoraForm, adaptable_modules, adapted_modules
 
 
 def add_lora_(unet: nn.Module, *, rank: int, targets: Iterable[str], start: Lora | None = None) -> None:

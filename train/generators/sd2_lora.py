@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from hypir_core.config import build, strict
-from hypir_core.diffusion.one_step import one_step_x0
+from hypir_core.diffusion.prediction import one_step_x0
 from hypir_core.diffusion.schedule import a_bar_at
 from hypir_core.errors import ConfigError, WeightsNotFoundError
 from hypir_core.image.resize import resize
-from hypir_core.models.backbone import Backbone, load_base, require_prediction
-from hypir_core.models.prompt import PromptTokens, encode_prompt, tokenize
-from hypir_core.models.sd21 import SD21_UNET
-from hypir_core.weights.locate import locate_base, locate_lora
-from hypir_core.weights.lora_file import Lora, read_lora
-from hypir_core.weights.lora_names import TARGET_MODULES, adaptable_modules
+from hypir_core.lora.file import Lora, read_lora
+from hypir_core.lora.names import TARGET_MODULES, adaptable_modules
+from hypir_core.models.sd.backbone import Backbone, load_base, require_prediction
+from hypir_core.models.sd.prompt import PromptTokens, encode_prompt, tokenize
+from hypir_core.models.sd.sd21 import SD21_UNET
+from hypir_core.weights.search.locate import locate_base, locate_lora
 from hypir_core.weights.spec import LoraSpec
 
 from ..config import ExportConfig, Precision, TrainConfig

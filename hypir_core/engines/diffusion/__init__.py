@@ -1,0 +1,1 @@
+"""Restoration with a diffusion model."""

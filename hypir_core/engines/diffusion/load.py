@@ -1,0 +1,174 @@
+"""From weight files to a one-step engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...color.mode import ColorFix
+from ...config import build
+from ...device import pick_dtype
+from ...diffusion.schedule import a_bar_at
+from ...errors import ConfigError, WeightsError
+from ...lora.convert import MERGED_KEY
+from ...lora.file import read_lora
+from ...lora.merge import merge_lora_
+from ...lora.names import adaptable_modules
+from ...models.sd.backbone import Backbone, load_base, require_prediction
+from ...models.sd.fold import fold_timestep_
+from ...models.sd.tiny_decoder import TinyDecoder, load_tiny_decoder
+from ...weights.download.fetching import download
+from ...weights.download.sources import Fetch
+from ...weights.search.locate import locate_base, locate_lora
+from ...weights.spec import LoraSpec
+from ..base import EngineSpec
+from ..catalog import OneStepOptions
+from .engine import STEP_TILE, OneStep
+from .networks import diffusers_networks
+from .reference import REFERENCE_TILE, OneStepReference
+
+log = logging.getLogger(__name__)
+
+NAME = "one-step"
+
+TESTED_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def load_one_step(
+    options: OneStepOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
+) -> tuple[OneStep, torch.dtype]:
+    """Find and load the base model, merge the LoRA, fold the timestep.
+
+    Raises:
+        WeightsNotFoundError: the base model or the LoRA is nowhere to be found; lists the places.
+        WeightsError: a file cannot be used.
+    """
+    chosen = pick_dtype(dtype, device, TESTED_DTYPES)
+    tiny = tiny_decoder_of(options)
+    if options.random_weights:
+        from ...models.sd.random_sd21 import random_backbone, random_lora_
+
+        backbone = random_backbone()
+        random_lora_(backbone.unet, rank=256)
+        restorer = Restorer(spec=LoraSpec(rank=256, alpha=256), label="random")
+        return make_engine(backbone, restorer, options, device, chosen, tiny), chosen
+    if fetch is None and options.download:
+        fetch = partial(download, confirm=_announce)
+    files = locate_base(options.base_model, offline=options.offline, fetch=fetch)
+    backbone = load_base(files)
+    merged = _merged_spec(backbone.metadata, backbone.found_in)
+    if merged is not None:
+        restorer = _already_merged(merged, backbone, options)
+    else:
+        restorer = _merge(backbone, locate_lora(options.lora, offline=options.offline, fetch=fetch), options)
+    require_prediction(backbone, restorer.spec.prediction)
+    return make_engine(backbone, restorer, options, device, chosen, tiny), chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restorer:
+    """What made a restorer of the base model."""
+
+    spec: LoraSpec
+    label: str
+
+
+def _merge(backbone: Backbone, path: Path, options: OneStepOptions) -> Restorer:
+    lora = read_lora(path, adaptable_modules(dict(backbone.unet.named_parameters())))
+    merge_lora_(backbone.unet, lora, strength=options.lora_strength)
+    spec = lora.spec or LoraSpec(rank=lora.rank, alpha=lora.alpha)
+    strength = "" if options.lora_strength == 1 else f" × {options.lora_strength:g}"
+    return Restorer(spec=spec, label=f"{path.name} {_short_hash(path)}{strength}")
+
+
+def _already_merged(spec: LoraSpec, backbone: Backbone, options: OneStepOptions) -> Restorer:
+    if options.lora is not None or options.lora_strength != 1:
+        raise ConfigError(
+            f"{backbone.found_in}: a LoRA is already merged into this model; leave out lora and "
+            "lora_strength, or give the plain base model"
+        )
+    return Restorer(spec=spec, label=f"merged, rank {spec.rank}")
+
+
+def _merged_spec(metadata: Mapping[str, str], where: str) -> LoraSpec | None:
+    """Return the spec of the LoRA that `hypir convert --to merged` put into a UNet, if any."""
+    if MERGED_KEY not in metadata:
+        return None
+    try:
+        note: Any = json.loads(metadata[MERGED_KEY])
+        return build(LoraSpec, note["spec"], where=f"{where}: {MERGED_KEY}")
+    except (ValueError, TypeError, KeyError) as err:
+        raise WeightsError(f"{where}: {MERGED_KEY} cannot be read ({err}); merge the LoRA again") from err
+
+
+def tiny_decoder_of(options: OneStepOptions) -> TinyDecoder | None:
+    """Load what decodes in the VAE's place, if anything; raises as `load_tiny_decoder`."""
+    return None if options.fast_decoder is None else load_tiny_decoder(options.fast_decoder)
+
+
+def make_engine(
+    backbone: Backbone,
+    restorer: Restorer,
+    options: OneStepOptions,
+    device: torch.device,
+    dtype: torch.dtype,
+    tiny: TinyDecoder | None,
+) -> OneStep:
+    """Make the engine of a backbone whose LoRA is merged; folds its timestep in place."""
+    lora = restorer.spec
+    fold_timestep_(backbone.unet, lora.model_t)
+    reference = options.reference_mode
+    weights, notes = f"{restorer.label} on {backbone.found_in}", ()
+    if tiny is not None:
+        weights += f", decoded by {tiny.name} {_short_hash(tiny.path)}"
+        notes = (f"decoded by a tiny decoder ({tiny.name}): a preview, fine detail is approximate",)
+    spec = EngineSpec(
+        name=NAME,
+        family="one_step",
+        weights=weights,
+        tile=REFERENCE_TILE if reference else STEP_TILE,
+        color_fix=ColorFix.wavelet,
+        dtypes=TESTED_DTYPES,
+        wants_prompt=True,
+        licence=f"LoRA: {lora.licence}; base model: CreativeML Open RAIL++-M",
+        notes=notes,
+    )
+    kind = OneStepReference if reference else OneStep
+    return kind(
+        spec=spec,
+        networks=diffusers_networks(
+            backbone,
+            dtype=dtype,
+            device=device,
+            exact_vae=options.vae_exact,
+            alike=not reference,
+            tiny_decoder=tiny,
+        ),
+        a_bar=a_bar_at(backbone.schedule, lora.coeff_t if options.coeff_t is None else options.coeff_t),
+        prediction=lora.prediction,
+        scaling_factor=backbone.scaling_factor,
+        whole_vae=options.vae_exact,
+        native_px=backbone.native_px,
+    )
+
+
+def _announce(description: str) -> bool:
+    """Say what is about to be fetched; the option `download` was the consent."""
+    log.warning("%s", description)
+    return True
+
+
+def _short_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"sha256:{digest.hexdigest()[:16]}"

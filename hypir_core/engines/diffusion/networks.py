@@ -1,0 +1,137 @@
+"""The one-step engine's three functions, made of diffusers modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...device import free_memory_bytes
+from ...models.layers.cpu_attention import use_cpu_attention_
+from ...models.layers.fast_layers import use_fast_layers_
+from ...models.layers.shared_attention import SharedAttention, diffusers_sites
+from ...models.layers.shared_layers import SharedLayers
+from ...models.layers.shared_norms import SharedNorms
+from ...models.sd.backbone import Backbone
+from ...models.sd.prompt import encode_prompt, tokenize, truncation_note
+from ...models.sd.tiny_decoder import TinyDecoder
+from ...models.sd.vae_exact import exact_decode, exact_encode, map_bytes_per_px
+from .engine import LATENT_PX, OneStepNetworks, Prompt
+
+PROMPTS_KEPT = 8
+"""How many prompts' conditions are remembered; 0.3 MB each."""
+
+
+def diffusers_networks(
+    backbone: Backbone,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    exact_vae: bool = False,
+    alike: bool = True,
+    tiny_decoder: TinyDecoder | None = None,
+) -> OneStepNetworks:
+    """Wrap a backbone whose UNet has its LoRA merged and its timestep folded (`models.sd.fold`).
+
+    UNet and VAE are cast to `dtype`, in the memory layout that convolutions like on `device`, and go to a
+    device when a stage places them. The text encoder stays on the CPU in float32: it runs once per prompt.
+    With `exact_vae`, encode and decode want whole canvases (`models.sd.vae_exact`). Without `alike`, every
+    tile is treated by itself. A `tiny_decoder` decodes in the VAE's place and goes where the VAE goes.
+    """
+    layout = _layout(dtype, device)
+    for net in (backbone.unet, backbone.vae):
+        use_fast_layers_(net)
+        if device.type == "cpu":
+            use_cpu_attention_(net)
+    unet, vae = (_cast(net, dtype, layout) for net in (backbone.unet, backbone.vae))
+    coders = vae if tiny_decoder is None else nn.ModuleList((vae, _cast(tiny_decoder.net, dtype, layout)))
+
+    def encode(image_pm1: Tensor) -> Tensor:
+        return vae.encode(image_pm1.to(vae.dtype, memory_format=layout)).latent_dist.mean
+
+    def predict(z: Tensor, condition: Tensor) -> Tensor:
+        condition = condition.to(z.device, unet.dtype).expand(z.shape[0], -1, -1)
+        return unet(z.to(unet.dtype, memory_format=layout), 0, condition, return_dict=False)[0]
+
+    def decode(latent: Tensor) -> Tensor:
+        if tiny_decoder is not None:
+            scaled = latent * (backbone.scaling_factor / tiny_decoder.scaling_factor)
+            return tiny_decoder.net(scaled.to(vae.dtype, memory_format=layout))
+        return vae.decode(latent.to(vae.dtype, memory_format=layout), return_dict=False)[0]
+
+    def encode_whole(image_pm1: Tensor) -> Tensor:
+        return exact_encode(vae, image_pm1, store=_store(vae, image_pm1.device, image_pm1[:, 0].numel()))
+
+    def decode_whole(latent: Tensor) -> Tensor:
+        return exact_decode(
+            vae, latent, store=_store(vae, latent.device, latent[:, 0].numel() * LATENT_PX**2)
+        )
+
+    @lru_cache(maxsize=PROMPTS_KEPT)
+    def read_prompt(prompt: str) -> Prompt:
+        tokens = tokenize(prompt, backbone.tokenizer, vocabulary=backbone.vocabulary)
+        return Prompt(
+            condition=encode_prompt(backbone.text_encoder, tokens.ids), notes=truncation_note(tokens)
+        )
+
+    of_vae = SharedLayers(norms=SharedNorms(vae), attention=SharedAttention(diffusers_sites(vae)))
+    wide, wider = vae.config.block_out_channels[:2]
+    return OneStepNetworks(
+        encode=encode_whole if exact_vae else encode,
+        predict=predict,
+        decode=decode_whole if exact_vae else decode,
+        read_prompt=read_prompt,
+        place_vae=partial(_place, coders),
+        place_unet=partial(_place, unet),
+        # Measured on a CPU in full size and bfloat16 with freed memory kept (`allocator`): tiles of 768 px take 2300 to
+        # 2800 bytes per pixel in the encoder, 2900 to 3700 in the decoder; whole runs up to 4400 of the decoder's
+        # tile; one step alone 570. One tile of TAESD alone takes 500 (at 512 px) to 810 (at 768 px).
+        encode_bytes_per_px=11.0 * wide * dtype.itemsize,
+        predict_bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
+        decode_bytes_per_px=(10.5 * wider if tiny_decoder is None else 6.5 * tiny_decoder.width)
+        * dtype.itemsize,
+        encode_shared=of_vae if alike and not exact_vae else None,
+        predict_shared=SharedLayers(norms=SharedNorms(unet)) if alike else None,
+        decode_shared=of_vae if alike and not exact_vae and tiny_decoder is None else None,
+        vae_in_float32=partial(_in_float32, coders),
+        unet_in_float32=partial(_in_float32, unet),
+    )
+
+
+@contextmanager
+def _in_float32(net: nn.Module) -> Iterator[None]:
+    """Compute in float32 for a while. The weights keep what rounding they had."""
+    dtype = next(net.parameters()).dtype
+    nn.Module.to(net, dtype=torch.float32)
+    try:
+        yield
+    finally:
+        nn.Module.to(net, dtype=dtype)
+
+
+def _store(vae: nn.Module, device: torch.device, area_px: int) -> torch.device:
+    """Return where an exact VAE keeps its maps: beside the network where they fit easily, else on the CPU."""
+    fits = 2 * area_px * map_bytes_per_px(vae) < free_memory_bytes(device)
+    return device if fits else torch.device("cpu")
+
+
+def _layout(dtype: torch.dtype, device: torch.device) -> torch.memory_format:
+    """Return the layout that convolutions like: measured, a tenth faster for bfloat16 on a CPU.
+
+    Not for float32 on a CPU: there torch's group norm sums squares in this layout, which loses two digits.
+    """
+    fast = device.type == "cuda" or (device.type == "cpu" and dtype != torch.float32)
+    return torch.channels_last if fast else torch.contiguous_format
+
+
+# nn.Module.to, since the override in diffusers warns about every cast.
+def _cast(net: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> Any:
+    return nn.Module.to(net, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+
+
+def _place(net: nn.Module, device: torch.device) -> None:
+    nn.Module.to(net, device)

@@ -1,0 +1,1 @@
+"""What a picture file carries beside its pixels."""

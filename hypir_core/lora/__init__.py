@@ -1,0 +1,1 @@
+"""LoRA files: names, forms, checks, merging into weights, conversion."""

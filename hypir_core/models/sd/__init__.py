@@ -1,0 +1,1 @@
+"""Stable Diffusion 2.1: base model, prompt, VAE, timestep."""

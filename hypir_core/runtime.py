@@ -1,0 +1,33 @@
+"""What a run is given by its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from .progress import Cancelled, Progress, never, silent
+
+
+def keep_all() -> None:
+    """Give no memory back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What a run is given by its caller: nothing here is global, nothing here changes the picture's meaning."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    """Format of the networks; tiles are blended in float32 whatever it is."""
+    batch_tiles: int | None = None
+    """Tiles per batch; None chooses from the memory budget."""
+    memory_budget_bytes: int | None = None
+    """Working memory a batch may take; None asks the device what is free."""
+    canvas_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where the whole picture lies between stages."""
+    progress: Progress = silent
+    cancelled: Cancelled = never
+    tidy: Callable[[], None] = keep_all
+    """Called after a sample and after a stage that had one: much was freed, and other sizes are wanted next."""

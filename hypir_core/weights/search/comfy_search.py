@@ -1,0 +1,144 @@
+"""Look for the base model and for LoRA files in the folders of a ComfyUI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ...errors import ConfigError
+from .base_files import BaseFiles
+from .base_layout import (
+    SINGLE_FILE_SUFFIXES,
+    Missing,
+    Role,
+    not_weights,
+    read_diffusers_folder,
+    read_single_file,
+    role_of,
+    separate,
+)
+from .comfy_paths import default_roots, model_folders, weight_files
+
+_SD21 = re.compile(r"(?:v2-1|(?:sd|stable[-_. ]?diffusion)[-_. ]?v?2[-_. ]?1)(?!\d)")
+_PLAIN_WORDS = frozenset(
+    {"base", "512", "ema", "pruned", "unet", "vae", "clip", "text", "encoder", "te", "diffusion", "model"}
+    | {"fp16", "f16", "half", "bf16", "fp32", "f32", "full"}
+)
+"""Words that a file of SD 2.1-base itself may carry; any other names another model (768, inpainting, …)."""
+
+_LORA_NAME = re.compile(r"hypir[-_ ]?sd2(?!.*(?:[-_]d$|merged))")
+"""Not the discriminator (``HYPIR_sd2_D``), not a merged UNet."""
+
+
+def base_in_comfy(roots: Sequence[Path] | None) -> Iterator[tuple[str, BaseFiles | Missing]]:
+    """Yield (place, result) for what looks like SD 2.1-base in ComfyUI's folders, whole models first.
+
+    Only names that say SD 2.1 *base* count: neither the prediction type nor the model a VAE belongs to can be
+    read from the tensors.
+    """
+    for root, folders in _roots(
+        roots, "diffusers", "hypir", "checkpoints", "diffusion_models", "vae", "text_encoders"
+    ):
+        if isinstance(folders, Missing):
+            yield root, folders
+            continue
+        diffusers, hypir, checkpoints, *parts = folders
+        for folder in (*diffusers, *hypir):
+            for child in sorted(folder.iterdir()):
+                if child.is_dir() and is_sd21_name(child.name, base=True):
+                    yield str(child), read_diffusers_folder(child, found_in=root)
+        for path in ranked(path for path in weight_files(checkpoints) if is_sd21_checkpoint(path)):
+            yield str(path), read_single_file(path, found_in=root)
+        yield root, _separate_files(parts, found_in=root)
+
+
+def lora_in_comfy(
+    roots: Sequence[Path] | None, name: str | None = None
+) -> Iterator[tuple[str, Path | Missing]]:
+    """Yield (place, result) for the folders ``hypir`` and ``loras``: a file called `name`, or HYPIR's own."""
+    for root, folders in _roots(roots, "hypir", "loras"):
+        if isinstance(folders, Missing):
+            yield root, folders
+            continue
+        hypir, loras = folders
+        if not hypir and not loras:
+            yield root, Missing("no folder called loras, hypir or HYPIR")
+        for folder in (*hypir, *loras):
+            yield str(folder), lora_in(folder, name)
+
+
+def lora_in(folder: Path, name: str | None = None) -> Path | Missing:
+    """Return the LoRA file below `folder`: the one called `name`, or HYPIR's (safetensors before pickles)."""
+    if not folder.is_dir():
+        return Missing("no such folder")
+    fits: Callable[[Path], bool] = (
+        (lambda path: path.name == name) if name else (lambda path: bool(_LORA_NAME.match(path.stem.lower())))
+    )
+    reason = f"no file called {name or 'HYPIR_sd2.safetensors or HYPIR_sd2.pth'}"
+    found = [path for path in weight_files([folder]) if path.is_file() and fits(path)]
+    for path in sorted(found, key=lambda path: (len(path.stem), path.suffix.lower() != ".safetensors")):
+        fault = not_weights(path)
+        if fault is None:
+            return path
+        reason = f"{path.name} is {fault}"
+    return Missing(reason)
+
+
+def is_sd21_checkpoint(path: Path) -> bool:
+    """Return whether a file's name says that it is SD 2.1-base as a whole."""
+    return (
+        path.suffix.lower() in SINGLE_FILE_SUFFIXES and path.is_file() and is_sd21_name(path.stem, base=True)
+    )
+
+
+def is_sd21_name(name: str, *, base: bool) -> bool:
+    """Return whether `name` says SD 2.1 and nothing else; with `base`, it must say base (or 512) too."""
+    match = _SD21.match(name.lower())
+    if match is None:
+        return False
+    words = set(re.split(r"[-_. ]+", name.lower()[match.end() :])) - {""}
+    return words <= _PLAIN_WORDS and (not base or bool(words & {"base", "512"}))
+
+
+def ranked(paths: Iterable[Path]) -> list[Path]:
+    """Sort files of one model: full precision before half, safetensors before pickles."""
+
+    def rank(path: Path) -> tuple[bool, bool, str]:
+        return "16" in path.stem, path.suffix.lower() not in {".safetensors", ".sft"}, str(path)
+
+    return sorted(paths, key=rank)
+
+
+def _roots(
+    roots: Sequence[Path] | None, *kinds: str
+) -> Iterator[tuple[str, list[tuple[Path, ...]] | Missing]]:
+    """Yield every ComfyUI with its folders of some kinds, in the order of `kinds`."""
+    roots = default_roots() if roots is None else roots
+    if not roots:
+        yield "ComfyUI", Missing("not looked for, or none of COMFYUI_PATH, ~/comfy/ComfyUI, ~/ComfyUI exists")
+    for root in roots:
+        if not root.is_dir():
+            yield f"ComfyUI: {root}", Missing("no such folder")
+            continue
+        try:
+            folders = [model_folders(kind, root) for kind in kinds]
+        except ConfigError as err:
+            yield f"ComfyUI: {root}", Missing(str(err))
+        else:
+            yield f"ComfyUI: {root}", folders
+
+
+def _separate_files(parts: Sequence[Sequence[Path]], *, found_in: str) -> BaseFiles | Missing:
+    roles = (Role.unet, Role.vae, Role.text_encoder)
+    found: list[Path] = []
+    for role, folders in zip(roles, parts, strict=True):
+        named = ranked(p for p in weight_files(folders) if is_sd21_name(p.stem, base=role is Role.unet))
+        match = next((path for path in named if role_of(path) is role), None)
+        if match is None:
+            return Missing(
+                "no checkpoints/v2-1_512-ema-pruned.safetensors, no diffusers/stable-diffusion-2-1-base, and "
+                f"as separate files no {role.value} (named like sd21-base-unet, sd21-vae, sd21-text-encoder)"
+            )
+        found.append(match)
+    return separate(*found, found_in=found_in)
