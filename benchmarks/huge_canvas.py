@@ -22,7 +22,8 @@ from hypir_core.image.resize import resize_part
 from hypir_core.runtime import Runtime
 from hypir_core.tiling.geometry import Plane
 from hypir_core.tiling.plan import TileConfig
-from hypir_core.tiling.run import Stage, run_stage
+from hypir_core.tiling.run import run_stage
+from hypir_core.tiling.stage import Stage
 
 MIB = 2**20
 
@@ -38,19 +39,20 @@ def main() -> None:
         name="enlarge",
         run=lambda tile, _: F.interpolate(tile, scale_factor=4, mode="nearest"),
         out_channels=3,
-        out_stride_px=1,
+        out_strides=1,
         grain_px=4,
         bytes_per_px=24.0,
+        tile=TileConfig(),
     )
     before = peak_mib()
     start = time.perf_counter()
-    out, report = run_stage(stage, Plane(image, 4), tile=TileConfig(), runtime=Runtime())
+    out, report = run_stage(stage, Plane(image, 4), runtime=Runtime())
     stage_seconds = time.perf_counter() - start
-    output_mib = out.data_bchw.nbytes / MIB
+    output_mib = out.data.nbytes / MIB
     after_stage = peak_mib()
     start = time.perf_counter()
     apply_color_fix_(
-        out.data_bchw,
+        out.data,
         lambda y0, y1, x0, x1: resize_part(image, (side, side), (y0, y1), (x0, x1)),
         mode=ColorFix.wavelet,
         strength=1.0,

@@ -21,6 +21,7 @@ from hypir_core.lora.file import read_lora
 from hypir_core.lora.merge import merge_lora_
 from hypir_core.lora.names import adaptable_modules
 from hypir_core.request import software_versions
+from hypir_core.tiling.plan import TileWish
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "hypir"
 RESULT = Path(__file__).parent / "results" / "one_step_parity.json"
@@ -44,16 +45,14 @@ def main() -> None:
 def cases() -> list[dict[str, object]]:
     """Restore the six inputs in reference mode, float32, and compare with the original's results."""
     options = {"lora": GOLDEN / "lora.pth", "base_model": str(GOLDEN / "model"), "reference_mode": True}
-    engine, _ = load_engine("one-step", options=options, device=torch.device("cpu"), dtype="float32")
+    engine = load_engine("one-step", options=options, device=torch.device("cpu"), dtype="float32")
     rows = []
     for case in json.loads((GOLDEN / "cases.json").read_text())["cases"]:
         data = load_file(GOLDEN / case["file"])
         request = Request(
-            engine="one-step",
             target=TargetSize(scale=case.get("upscale"), longest_side_px=case.get("target_longest_side")),
             prompt=case["prompt"],
-            tile_px=case["patch_size"],
-            overlap_px=case["patch_size"] - case["stride"],
+            tile=TileWish(tile_px=case["patch_size"], overlap_px=case["patch_size"] - case["stride"]),
         )
         got = restore(engine, data["lq_uint8"].float() / 255, request, Runtime()).image_01
         apart = (got - data["restored"]).abs()

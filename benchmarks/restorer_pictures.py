@@ -26,7 +26,7 @@ SIDE_PX, SHOWN_PX, SEED = 144, 288, 3
 
 def main() -> None:
     engines = [
-        load_engine(name, options={}, device=torch.device("cpu"), dtype="float32")[0]
+        load_engine(name, options={}, device=torch.device("cpu"), dtype="float32")
         for name in ("built-in", "built-in-sharp")
     ]
     rows = []

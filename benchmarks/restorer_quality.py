@@ -69,7 +69,7 @@ def main() -> None:
     given = parser.parse_args()
     device = pick_device("auto")
     options = {} if given.weights is None else {"weights": given.weights}
-    engine, dtype = load_engine(given.engine, options=options, device=device, dtype="float32")
+    engine = load_engine(given.engine, options=options, device=device, dtype="float32")
     files = sorted(p for p in given.folder.iterdir() if is_picture_path(p))[: given.count]
     start = time.perf_counter()
     rows = []
@@ -78,7 +78,7 @@ def main() -> None:
         for seed, path in enumerate(files):
             truth, low = pair(path, recipe, seed)
             plain = resize(low, (truth.shape[-2], truth.shape[-1])).clamp(0, 1)
-            better = restore(engine, low, Request(), Runtime(device=device, dtype=dtype)).image_01
+            better = restore(engine, low, Request(), Runtime(device=device)).image_01
             for name, image in (("bicubic_", plain), ("", better)):
                 for what, value in measured(image, truth).items():
                     figures.setdefault(name + what, []).append(value)

@@ -1,9 +1,9 @@
-"""What tiling costs in quality: the default, the default without a survey, and the original's plan.
+"""What tiling costs in quality: the default, the default without a sample, and the original's plan.
 
     uv run python benchmarks/tile_quality.py PICTURE ... [--size N ...] [--base MODEL --lora FILE]
 
 A one-step model in float32 enlarges the picture ×4 to N×N px, in one tile and in tiles: the tiny golden one (real
-layers, random weights) unless another is named. Without a survey every tile is normalised by itself. PSNR is of
+layers, random weights) unless another is named. Without a sample every tile is normalised by itself. PSNR is of
 the result as a user gets it (colour fix included) against the untiled one, each by the rules of its own mode. The
 seam measure is the mean step across the tiles' edges over the mean step elsewhere, and beside it that of the
 untiled result on the same lines, which shows what the picture itself has there. Prints JSON.
@@ -21,50 +21,55 @@ from pathlib import Path
 import torch
 
 from hypir_core import Request, Runtime, TargetSize, load_engine, read_picture, restore, to_planes
-from hypir_core.engines.diffusion.engine import OneStep
+from hypir_core.engines.diffusion.engine import Diffusion
 from hypir_core.image.resize import resize
 from hypir_core.metrics.fidelity import psnr
 from hypir_core.metrics.seams import seam_measure
-from hypir_core.pipeline import tile_for
-from hypir_core.tiling.choose import choose_tiles
+from hypir_core.tiling.choose import lay_tiles
+from hypir_core.tiling.geometry import Plane
+from hypir_core.tiling.plan import TileWish
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "hypir"
 SCALE = 4
 
 
-def one_step(base: Path, lora: Path, *, reference_mode: bool) -> OneStep:
+def one_step(base: Path, lora: Path, *, reference_mode: bool) -> Diffusion:
     options = {"base_model": str(base), "lora": str(lora), "reference_mode": reference_mode}
-    engine, _ = load_engine("one-step", options=options, device=torch.device("cpu"), dtype="float32")
-    assert isinstance(engine, OneStep)
+    engine = load_engine("one-step", options=options, device=torch.device("cpu"), dtype="float32")
+    assert isinstance(engine, Diffusion)
     return engine
 
 
 def tile_edges(
-    engine: OneStep, picture_01: torch.Tensor, request: Request
+    engine: Diffusion, picture_01: torch.Tensor, request: Request
 ) -> tuple[list[int], list[int], str]:
     """Return the lines where tiles of the decoder begin or end, (rows, columns), and the plan in words."""
     size = tuple(side * SCALE for side in picture_01.shape[-2:])
-    prepared = engine.prepare(picture_01, (size[0], size[1]), request)
+    prepared = engine.prepare(Plane(picture_01), (size[0], size[1]), request)
     decode = engine.stages(prepared, request)[-1]
-    plane, tile = prepared.plane, tile_for(request, engine.spec.tile)
-    canvas = (plane.height_px, plane.width_px)
-    plan = choose_tiles(decode, canvas, tile=tile, runtime=Runtime(), device=torch.device("cpu")).plan
+    plan = lay_tiles(decode, prepared.plane.sizes_px, wish=request.tile, runtime=Runtime()).plan
     rows, columns = (
         sorted({edge for start, length in spans for edge in (start, start + length) if 0 < edge < total})
-        for spans, total in ((plan.rows, size[0]), (plan.columns, size[1]))
+        for spans, total in zip(plan.axes, size, strict=True)
     )
     return rows, columns, plan.summary()
 
 
-def without_survey(engine: OneStep) -> OneStep:
-    alone = replace(engine.networks, encode_shared=None, predict_shared=None, decode_shared=None)
-    return replace(engine, networks=alone)
+def without_sample(engine: Diffusion) -> Diffusion:
+    codec, denoiser = engine.codec, engine.denoiser
+    encoding, decoding = (replace(placing, shared=None) for placing in (codec.encoding, codec.decoding))
+    placing = replace(denoiser.placing, shared=None)
+    return replace(
+        engine,
+        codec=replace(codec, encoding=encoding, decoding=decoding),
+        denoiser=replace(denoiser, placing=placing),
+    )
 
 
-def measure(name: str, engine: OneStep, picture_01: torch.Tensor) -> dict[str, object]:
+def measure(name: str, engine: Diffusion, picture_01: torch.Tensor) -> dict[str, object]:
     side = picture_01.shape[-1] * SCALE
-    request = Request(engine="one-step", target=TargetSize(scale=SCALE))
-    in_one = Request(engine="one-step", target=TargetSize(scale=SCALE), tile_px=side, overlap_px=0)
+    request = Request(target=TargetSize(scale=SCALE))
+    in_one = Request(target=TargetSize(scale=SCALE), tile=TileWish(tile_px=side, overlap_px=0))
     tiled = restore(engine, picture_01, request, Runtime())
     whole = restore(engine, picture_01, in_one, Runtime())
     assert all(stage.tiles.startswith("1×1") for stage in whole.report.stages)
@@ -93,7 +98,7 @@ def main() -> None:
     engine = one_step(given.base, given.lora, reference_mode=False)
     engines = {
         "default": engine,
-        "default, without the survey": without_survey(engine),
+        "default, without the sample": without_sample(engine),
         "the original's": one_step(given.base, given.lora, reference_mode=True),
     }
     results: list[dict[str, object]] = []

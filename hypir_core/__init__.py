@@ -1,8 +1,8 @@
 """One-Step Restore: the library under the ComfyUI nodes, the command line and the training.
 
 >>> from hypir_core import Request, Runtime, load_engine, restore
->>> engine, dtype = load_engine("built-in", options={}, device=device)
->>> restored = restore(engine, image_01, Request(), Runtime(device=device, dtype=dtype))
+>>> engine = load_engine("built-in", device=device)
+>>> restored = restore(engine, image_01, Request(), Runtime(device=device))
 
 Importing this package is light: every name below is imported when it is first used. No module is named like
 a function listed here, because importing a module would hide the function.
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from .request import Report, Request
     from .runtime import Runtime
     from .tiling.geometry import Box, Plane
-    from .tiling.plan import TileConfig, TilePlan, plan_tiles
-    from .tiling.run import Stage, run_stage
+    from .tiling.plan import TileConfig, TilePlan, TileWish, plan_tiles
+    from .tiling.run import run_stage
+    from .tiling.stage import Stage
     from .tiling.window import Window
 
 __version__ = "0.1.0"
@@ -49,10 +50,11 @@ _HOME = {
     "Request": ".request",
     "Restored": ".pipeline",
     "Runtime": ".runtime",
-    "Stage": ".tiling.run",
+    "Stage": ".tiling.stage",
     "TargetSize": ".image.size",
     "TileConfig": ".tiling.plan",
     "TilePlan": ".tiling.plan",
+    "TileWish": ".tiling.plan",
     "Window": ".tiling.window",
     "build": ".config",
     "load_engine": ".engines.catalog",
@@ -86,6 +88,7 @@ __all__ = [  # a literal list, kept sorted; a test compares it with _HOME
     "TargetSize",
     "TileConfig",
     "TilePlan",
+    "TileWish",
     "Window",
     "build",
     "load_engine",

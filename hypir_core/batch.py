@@ -18,7 +18,7 @@ from .files.picture import to_planes
 from .files.reading import content_hash, read_picture
 from .files.writing import write_picture
 from .image.compare import compare_picture
-from .pipeline import Restored, restore, restore_alpha
+from .pipeline import Restored, restore
 from .request import Request
 from .runtime import Runtime
 
@@ -138,7 +138,7 @@ def run_jobs(
         begin = time.perf_counter()
         restored, key = None, ""
         try:
-            key = f"{content_hash(job.source)[:16]}-{request.key()}-{engine.spec.weights}"
+            key = f"{content_hash(job.source)[:16]}-{request.key()}-{engine.spec.key()}"
             if done.get(str(job.output)) == key and job.output.exists():
                 result = Result(input=str(job.source), output=str(job.output), status="skipped", key=key)
             else:
@@ -184,13 +184,11 @@ def restore_file(
             f"{job.output}: expected a format that holds alpha (png, webp, tiff, npy), got jpg"
         )
     mask_01 = None if writing.mask is None else _read_mask(writing.mask, color_01)
-    restored = restore(engine, color_01, request, runtime, mask_01=mask_01)
-    size_px = restored.report.output_px
-    alpha = None if alpha_01 is None else restore_alpha(engine, alpha_01, request, runtime, size_px=size_px)
+    restored = restore(engine, color_01, request, runtime, mask_01=mask_01, alpha_01=alpha_01)
     write_picture(
         job.output,
         restored.image_01,
-        alpha_01=alpha,
+        alpha_01=restored.alpha_01,
         like=picture,
         format_name=writing.format,
         text={"hypir.request": request.to_json(), "hypir.report": restored.report.to_json()},

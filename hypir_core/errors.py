@@ -55,7 +55,11 @@ class RangeError(HypirError, ValueError):
     """Values lie outside the stated range, or are not finite."""
 
 
-class ImageFileError(HypirError):
+class FileError(HypirError):
+    """A file that is no picture cannot be read or written: a manifest, a report, a list."""
+
+
+class ImageFileError(FileError):
     """A picture cannot be read or written."""
 
 

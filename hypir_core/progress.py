@@ -18,12 +18,15 @@ class Tick:
     """Tiles finished in this stage."""
     total: int
     """Tiles of this stage."""
-    canvas_bchw: Tensor
-    """The stage's output so far (float32, the stage's own value range), filling in tile by tile. Do not write."""
+    canvas: Tensor
+    """The stage's output so far, [b c *cells] (float32, the stage's own value range), filling in tile by tile. Do not
+    write."""
+    whole: float = 0.0
+    """Part of the whole run that is done, 0 to 1."""
 
 
 Progress = Callable[[Tick], None]
-Cancelled = Callable[[], bool]
+ShouldStop = Callable[[], bool]
 
 
 def silent(_tick: Tick) -> None:

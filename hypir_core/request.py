@@ -13,38 +13,30 @@ from .color.mode import ColorFix
 from .config import strict, to_plain
 from .errors import ConfigError
 from .image.size import TargetSize
-from .tiling.run import StageReport
-from .tiling.window import Window
+from .tiling.plan import TileWish
+from .tiling.stage import StageReport
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One wish, independent of the picture and of the machine."""
+    """One wish, independent of the picture, the engine and the machine."""
 
     __pydantic_config__ = strict
 
-    engine: str = "built-in"
-    """Name from the engine catalog."""
     target: TargetSize = field(default_factory=TargetSize)
     """Size of the result; by default the engine's own scale."""
     prompt: str = ""
     """What the picture shows, for engines that listen; generic quality words lower quality."""
     seed: int = 0
     """Only engines that draw noise depend on it."""
-    tile_px: int | None = None
-    """Nominal tile side in output pixels; None takes the engine's."""
-    overlap_px: int | None = None
-    """Least overlap of neighbouring tiles in output pixels; None takes the engine's."""
-    window: Window | None = None
-    """Shape of the blend; None takes the engine's."""
+    tile: TileWish = field(default_factory=TileWish)
+    """What is asked of the tiles; what it leaves open is the engine's."""
     color_fix: ColorFix | None = None
     """Where low frequencies (colour) come from; None takes the engine's."""
     color_strength: float = 1.0
     """0 leaves the engine's colours, 1 applies the colour fix fully."""
     strength: float = 1.0
     """0 gives the resized input back, 1 the restored picture."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of this engine only; a key that the engine does not know is an error."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -86,9 +78,11 @@ class Report:
     engine: str
     weights: str
     """File name and content hash of the weights, or ``random``."""
-    input_px: tuple[int, int]
-    """Height and width."""
-    output_px: tuple[int, int]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Every setting of the engine, as it was resolved."""
+    input_px: tuple[int, ...]
+    """Height and width; slices first where there are any."""
+    output_px: tuple[int, ...]
     device: str
     dtype: str
     stages: tuple[StageReport, ...]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .progress import Cancelled, Progress, never, silent
+from .progress import Progress, ShouldStop, never, silent
 
 
 def keep_all() -> None:
@@ -19,8 +19,6 @@ class Runtime:
     """What a run is given by its caller: nothing here is global, nothing here changes the picture's meaning."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    dtype: torch.dtype = torch.float32
-    """Format of the networks; tiles are blended in float32 whatever it is."""
     batch_tiles: int | None = None
     """Tiles per batch; None chooses from the memory budget."""
     memory_budget_bytes: int | None = None
@@ -28,6 +26,6 @@ class Runtime:
     canvas_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where the whole picture lies between stages."""
     progress: Progress = silent
-    cancelled: Cancelled = never
+    should_stop: ShouldStop = never
     tidy: Callable[[], None] = keep_all
     """Called after a sample and after a stage that had one: much was freed, and other sizes are wanted next."""

@@ -71,5 +71,5 @@ class HypirCaption(io.ComfyNode):
             given = {"instruction": text.strip(), "model": model_name.strip()}
             options = {name: value for name, value in given.items() if value}
             picture = to_bchw(image)[0][:1]
-        caption = load_captioner(captioner, options)(picture, cancelled=host.interrupted)
+        caption = load_captioner(captioner, options)(picture, should_stop=host.interrupted)
         return io.NodeOutput(caption, ui=ui.PreviewText(caption))

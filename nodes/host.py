@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +127,16 @@ def dtype_name() -> str:
     return "float32" if getattr(management, "FORCE_FP32", False) else "auto"
 
 
-def runtime(progress: Progress, *, dtype: torch.dtype = torch.float32) -> Runtime:
+def runtime(progress: Progress) -> Runtime:
     """Return how to run here: ComfyUI's device, its cancel button, and a progress bar."""
     where = device()
     return Runtime(
         device=where,
-        dtype=dtype,
         # On a CPU larger batches gain no speed, and one tile at a time can be watched and cancelled.
         batch_tiles=1 if where.type == "cpu" else None,
         canvas_device=management.intermediate_device(),
         progress=progress,
-        cancelled=interrupted,
+        should_stop=interrupted,
     )
 
 
@@ -148,32 +146,30 @@ def interrupted() -> bool:
     return False
 
 
-def progress_bar(shares: Mapping[str, float], *, picture: int = 0, pictures: int = 1) -> Progress:
+def progress_bar(*, picture: int = 0, pictures: int = 1) -> Progress:
     """Return a progress callback that moves this node's bar and shows the canvas filling in.
 
     Args:
-        shares: stage name → its part of the work, in the order of the stages; they need not sum to 1.
         picture: which picture of a batch this is.
         pictures: how many there are.
     """
     bar = comfy.utils.ProgressBar(BAR_STEPS)
-    starts = dict(zip(shares, accumulate(shares.values(), initial=0.0), strict=False))
-    whole, shown_at = sum(shares.values()), 0.0
+    shown_at = 0.0
 
     def move(tick: Tick) -> None:
         nonlocal shown_at
-        here = (starts[tick.stage] + shares[tick.stage] * tick.done / tick.total) / whole
+        here = tick.whole or tick.done / tick.total
         preview, now = None, time.monotonic()
         if tick.done == tick.total or now - shown_at > PREVIEW_EVERY_S:
-            preview, shown_at = ("JPEG", _preview(tick.canvas_bchw), PREVIEW_PX), now
+            preview, shown_at = ("JPEG", _preview(tick.canvas), PREVIEW_PX), now
         bar.update_absolute(round(BAR_STEPS * (picture + here) / pictures), BAR_STEPS, preview)
 
     return move
 
 
-def _preview(canvas_bchw: Tensor) -> Image.Image:
-    every = max(1, max(canvas_bchw.shape[-2:]) // PREVIEW_PX)
-    small = canvas_bchw[0, :, ::every, ::every].float().cpu()
+def _preview(canvas: Tensor) -> Image.Image:
+    every = max(1, max(canvas.shape[-2:]) // PREVIEW_PX)
+    small = canvas[0, :, ::every, ::every].float().cpu()
     if small.shape[0] == len(LATENT_RGB):
         small = torch.einsum("chw,cr->rhw", small, torch.tensor(LATENT_RGB)) / 2 + 0.5
     pixels = small.expand(3, -1, -1).clamp(0, 1).mul(255).byte().permute(1, 2, 0).numpy()

@@ -8,41 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..hypir_core.engines.base import Prepared
-from ..hypir_core.engines.diffusion.engine import (
-    DECODE_SAMPLE,
-    ENCODE_SAMPLE,
-    LATENT_PX,
-    STEP_TILE,
-    VAE_MARGIN_PX,
-    VAE_TILE,
-    canvas_for,
-    mirror_to,
-)
-from ..hypir_core.engines.diffusion.sharing import sample_survey
+from ..hypir_core.engines.diffusion.codec import decode_stage, encode_stage
+from ..hypir_core.engines.diffusion.noise import Noise
+from ..hypir_core.engines.diffusion.parts import STEP_TILE_PX, VAE_TILE_PX, Condition
+from ..hypir_core.engines.diffusion.sizing import Tiling, canvas_for, mirror_to
 from ..hypir_core.errors import ShapeError
 from ..hypir_core.image.resize import resize
-from ..hypir_core.pipeline import tile_for
 from ..hypir_core.request import Request
 from ..hypir_core.tiling.geometry import Plane
-from ..hypir_core.tiling.plan import TileConfig
-from ..hypir_core.tiling.run import Stage, run_stage
+from ..hypir_core.tiling.plan import TileWish
+from ..hypir_core.tiling.run import run_stage
+from ..hypir_core.tiling.stage import Stage
 from . import host
 from .convert import mask_to_b1hw, to_bchw, to_bhwc
 from .host import io, ui
 from .inputs import default_of, size_inputs, target_of, tile_inputs
-from .native import native_engine
+from .native import native_codec, native_engine
 
 PLAN = "hypir_plan"
 
 NATIVE_PX = 512
+
+LATENT_PX = 8
+"""Pixels per latent cell of Stable Diffusion."""
 
 DEFAULT_SCALE = 4.0
 """What 'as the model enlarges' means for the one-step model, which has no factor of its own."""
@@ -57,8 +51,7 @@ class LatentPlan:
     """The picture's part of the canvas, top left; the rest was mirrored."""
     size_px: tuple[int, int]
     """What was asked for; the content is resized to it where it differs."""
-    tile_px: int | None
-    overlap_px: int | None
+    wish: TileWish
 
 
 class HypirTiledEncode(io.ComfyNode):
@@ -110,13 +103,12 @@ class HypirTiledEncode(io.ComfyNode):
             canvas_px=canvas_px,
             content_px=content_px,
             size_px=size_px,
-            tile_px=tile_px or None,
-            overlap_px=overlap_px or None,
+            wish=TileWish(tile_px=tile_px or None, overlap_px=overlap_px or None),
         )
         content = resize(color.expand(-1, 3, -1, -1), content_px).clamp(0, 1)
-        tile = tile_for(Request(tile_px=plan.tile_px, overlap_px=plan.overlap_px), VAE_TILE)
-        stage = encode_stage(vae, min(tile.tile_px, max(canvas_px)))
-        latent, said = _run(stage, Plane(mirror_to(content, canvas_px)), tile)
+        codec = native_codec(vae, tile_px=min(tile_px or VAE_TILE_PX, max(canvas_px)))
+        stage = encode_stage(codec, Tiling(), scale=1.0)
+        latent, said = _run(stage, Plane(mirror_to(content, canvas_px)), plan.wish)
         reference = host.as_image(to_bhwc(resize(color, size_px).clamp(0, 1)))
         return io.NodeOutput({"samples": latent, PLAN: plan}, reference, ui=said)
 
@@ -160,20 +152,19 @@ class HypirOneStepRestore(io.ComfyNode):
         cls, model: Any, conditioning: Any, latent: Mapping[str, Any], strength: float, mask: Any = None
     ) -> io.NodeOutput:
         """Take the step."""
-        samples = latent["samples"].float().to(host.runtime(host.progress_bar({})).canvas_device)
+        samples = latent["samples"].float().to(host.runtime(host.progress_bar()).canvas_device)
         h_px, w_px = (side * LATENT_PX for side in samples.shape[-2:])
         plan = plan_of(latent)
-        request = Request() if plan is None else Request(tile_px=plan.tile_px, overlap_px=plan.overlap_px)
-        tile = tile_for(request, STEP_TILE)
-        room_px = min(tile.tile_px, max(h_px, w_px, NATIVE_PX))
-        engine = native_engine(model, conditioning, None, tile_px=room_px)
+        wish = TileWish() if plan is None else plan.wish
         _content, canvas_px = canvas_for((max(h_px, NATIVE_PX), max(w_px, NATIVE_PX)), native_px=NATIVE_PX)
+        asked_px = wish.tile_px if isinstance(wish.tile_px, int) else STEP_TILE_PX
+        room_px = min(asked_px, max(canvas_px))
+        engine = native_engine(model, conditioning, None, tile_px=room_px)
         padded = mirror_to(samples, (canvas_px[0] // LATENT_PX, canvas_px[1] // LATENT_PX))
-        plane = Plane(padded * engine.scaling_factor, LATENT_PX)
-        prepared = Prepared(plane=plane, content_px=canvas_px)
-        _encode, step, _decode = engine.stages(prepared, request)
-        restored, said = _run(step, plane, tile)
-        restored = restored[..., : samples.shape[-2], : samples.shape[-1]] / engine.scaling_factor
+        scale = engine.codec.scale
+        stage = engine.step_stage(engine.steps[0], Condition(value=conditioning), Noise(0))
+        restored, said = _run(stage, Plane(padded * scale, LATENT_PX), wish)
+        restored = restored[..., : samples.shape[-2], : samples.shape[-1]] / scale
         amount: Any = strength
         if mask is not None:
             masks = mask_to_b1hw(mask, batch=len(samples)).to(samples.device)
@@ -210,13 +201,12 @@ class HypirTiledDecode(io.ComfyNode):
             raise ShapeError(
                 f"this VAE: expected a latent [b {vae.latent_channels} h w], got {list(samples.shape)}"
             )
-        asked = Request(
-            tile_px=tile_px or (plan and plan.tile_px) or None,
-            overlap_px=overlap_px or (plan and plan.overlap_px) or None,
-        )
-        tile = tile_for(asked, VAE_TILE)
-        stage = decode_stage(vae, min(tile.tile_px, stride * max(samples.shape[-2:])))
-        image, said = _run(stage, Plane(samples.float(), stride), tile)
+        own = TileWish() if plan is None else plan.wish
+        wish = TileWish(tile_px=tile_px or own.tile_px, overlap_px=overlap_px or own.overlap_px)
+        longest_px = stride * max(samples.shape[-2:])
+        codec = native_codec(vae, tile_px=min(tile_px or VAE_TILE_PX, longest_px))
+        stage = decode_stage(codec, Tiling(), scale=1.0)
+        image, said = _run(stage, Plane(samples.float(), stride), wish)
         if plan is not None:
             content = image[..., : plan.content_px[0], : plan.content_px[1]]
             image = resize(content, plan.size_px)
@@ -232,61 +222,13 @@ def plan_of(latent: Mapping[str, Any]) -> LatentPlan | None:
     return plan if plan.canvas_px == (h, w) else None
 
 
-def encode_stage(vae: Any, tile_px: int) -> Stage:
-    """Return [n 3 h w] in [0,1] → latents that are not scaled; no tile is larger than `tile_px`."""
-    stride, (to_network, _), (bytes_per_px, _) = (
-        host.vae_stride(vae),
-        host.vae_ranges(vae),
-        host.vae_bytes_per_px(vae),
-    )
-
-    def encode(tile_01: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
-        return host.vae_encode(vae, to_network(tile_01))
-
-    return Stage(
-        name="encode",
-        run=encode,
-        survey=sample_survey(encode, host.vae_shared(vae), ENCODE_SAMPLE),
-        out_channels=vae.latent_channels,
-        out_stride_px=stride,
-        grain_px=stride,
-        bytes_per_px=bytes_per_px,
-        margin_px=VAE_MARGIN_PX,
-        place=partial(host.place_vae, vae, tile_px),
-    )
-
-
-def decode_stage(vae: Any, tile_px: int) -> Stage:
-    """Return latents that are not scaled → [n 3 H W], black 0 and white 1, not clamped where that can be had."""
-    stride, (_, from_network), (_, bytes_per_px) = (
-        host.vae_stride(vae),
-        host.vae_ranges(vae),
-        host.vae_bytes_per_px(vae),
-    )
-
-    def decode(latent: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
-        return from_network(host.vae_decode(vae, latent))
-
-    return Stage(
-        name="decode",
-        run=decode,
-        survey=sample_survey(decode, host.vae_shared(vae), DECODE_SAMPLE),
-        out_channels=3,
-        out_stride_px=1,
-        grain_px=stride,
-        bytes_per_px=bytes_per_px,
-        margin_px=VAE_MARGIN_PX,
-        place=partial(host.place_vae, vae, tile_px),
-    )
-
-
-def _run(stage: Stage, plane: Plane, tile: TileConfig) -> tuple[Tensor, ui.PreviewText | None]:
-    """Run one stage over a batch, picture by picture, with a bar; also returns what memory made it give up."""
-    pictures = plane.data_bchw.split(1)
-    done, rungs = [], []
-    for i, picture in enumerate(pictures):
-        bar = host.progress_bar({stage.name: 1.0}, picture=i, pictures=len(pictures))
-        out, report = run_stage(stage, Plane(picture, plane.stride_px), tile=tile, runtime=host.runtime(bar))
-        done.append(out.data_bchw)
-        rungs += [f"out of memory, {rung}" for rung in report.rungs]
-    return torch.cat(done), ui.PreviewText("\n".join(rungs)) if rungs else None
+def _run(stage: Stage, plane: Plane, wish: TileWish) -> tuple[Tensor, ui.PreviewText | None]:
+    """Run one stage over a batch, picture by picture, with a bar; also returns what there is to say about it."""
+    done, said = [], []
+    for i in range(plane.images):
+        bar = host.progress_bar(picture=i, pictures=plane.images)
+        out, report = run_stage(stage, plane.of_images(slice(i, i + 1)), wish=wish, runtime=host.runtime(bar))
+        done.append(out.data)
+        said += [f"out of memory, {rung}" for rung in report.rungs]
+        said += report.bad_tiles
+    return torch.cat(done), ui.PreviewText("\n".join(said)) if said else None

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from ..hypir_core.config import to_plain
-from ..hypir_core.engines.catalog import OneStepOptions
+from ..hypir_core.engines.diffusion.options import OneStepOptions
 from ..hypir_core.errors import SpecMismatchError
 from ..hypir_core.lora.convert import MERGED_KEY
 from ..hypir_core.lora.file import Lora, lora_to_tensors, read_lora
 from ..hypir_core.lora.names import LoraForm, WeightShape, adaptable_modules
+from ..hypir_core.weights.fingerprint import short_hash
 from ..hypir_core.weights.ldm_names import diffusers_names
 from ..hypir_core.weights.spec import LoraSpec
 from ..hypir_core.weights.tensors import check_finite, write_tensors
@@ -79,8 +80,8 @@ class HypirLoadLora(io.ComfyNode):
                 f"{path}: expected to patch {len(read.factors)} modules, ComfyUI took {applied}; update ComfyUI"
             )
         spec = read.spec or LoraSpec(rank=read.rank, alpha=read.alpha)
-        label = path.name if strength == 1 else f"{path.name} × {strength:g}"
-        patched.set_attachments(ATTACHMENT, Attached(spec=spec, label=label))
+        label = f"{path.name} {short_hash(path)}"
+        patched.set_attachments(ATTACHMENT, Attached(spec=spec, label=label, strength=strength))
         return io.NodeOutput(patched)
 
 

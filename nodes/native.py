@@ -6,16 +6,28 @@ therefore sees z itself, and (x − result)/σ is the network's ε, patches and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from ..hypir_core.color.mode import ColorFix
+from ..hypir_core.diffusion.samplers.base import Step
 from ..hypir_core.engines.base import EngineSpec
-from ..hypir_core.engines.diffusion.engine import STEP_TILE, VAE_TILE, OneStep, OneStepNetworks, Prompt
-from ..hypir_core.errors import ConfigError, SpecMismatchError
+from ..hypir_core.engines.diffusion.engine import Diffusion
+from ..hypir_core.engines.diffusion.one_step import one_step
+from ..hypir_core.engines.diffusion.parts import (
+    STEP_TILE_PX,
+    VAE_TILE_PX,
+    Codec,
+    Condition,
+    Denoiser,
+    Placing,
+)
+from ..hypir_core.engines.diffusion.sizing import HouseSizing
+from ..hypir_core.errors import SpecMismatchError
 from ..hypir_core.models.sd.backbone import CONTEXT_WIDTHS, INPUT_CHANNELS, WANTED
 from ..hypir_core.weights.spec import LoraSpec, Prediction
 from . import host
@@ -35,6 +47,8 @@ class Attached:
 
     spec: LoraSpec
     label: str
+    strength: float
+    """How much of it is added."""
 
 
 def attached_to(model: Any) -> Attached | None:
@@ -62,7 +76,44 @@ def require_sd21(model: Any) -> None:
     raise SpecMismatchError(f"this MODEL: expected {WANTED}, got {got}")
 
 
-def native_engine(model: Any, conditioning: Any, vae: Any | None, *, tile_px: int | None = None) -> OneStep:
+def native_codec(vae: Any, *, tile_px: int | None = None) -> Codec:
+    """Return core's codec made of ComfyUI's VAE; ComfyUI makes room for tiles of `tile_px` (None: the codec's own)."""
+    to_network, from_network = host.vae_ranges(vae)
+    encode_bytes, decode_bytes = host.vae_bytes_per_px(vae)
+    placing = partial(
+        Placing,
+        place=partial(host.place_vae, vae, tile_px or VAE_TILE_PX),
+        shared=host.vae_shared(vae),
+    )
+    return Codec(
+        encode=lambda image_01: host.vae_encode(vae, to_network(image_01)),
+        decode=lambda latent: from_network(host.vae_decode(vae, latent)),
+        channels=vae.latent_channels,
+        cell_px=host.vae_stride(vae),
+        encoding=placing(bytes_per_px=encode_bytes),
+        decoding=placing(bytes_per_px=decode_bytes),
+    )
+
+
+def native_denoiser(model: Any, *, tile_px: int | None = None) -> Denoiser:
+    """Return core's denoiser made of ComfyUI's MODEL, read at the timestep of each step."""
+
+    def predict(z: Tensor, step: Step, condition: Any, _guides: Mapping[str, Tensor]) -> Tensor:
+        sigma = host.sigma_at(model, round(step.t))
+        x = z * (1 + sigma**2) ** 0.5
+        return (x - host.denoise(model, condition, x, sigma)) / sigma
+
+    return Denoiser(
+        predict=predict,
+        placing=Placing(
+            bytes_per_px=host.step_bytes_per_px(model),
+            place=partial(host.place_model, model, tile_px or STEP_TILE_PX),
+            shared=host.model_shared(model),
+        ),
+    )
+
+
+def native_engine(model: Any, conditioning: Any, vae: Any | None, *, tile_px: int | None = None) -> Diffusion:
     """Return the one-step engine on ComfyUI's networks; without a VAE only its step can be run.
 
     ComfyUI makes room for tiles of `tile_px`; None stands for the engine's own.
@@ -72,52 +123,26 @@ def native_engine(model: Any, conditioning: Any, vae: Any | None, *, tile_px: in
         raise SpecMismatchError(
             "this VAE: expected the one of Stable Diffusion (4 channels, 8 px), got another"
         )
-    attached = attached_to(model) or Attached(spec=LoraSpec(rank=1, alpha=1), label="ComfyUI's model")
+    known = attached_to(model)
+    attached = known or Attached(spec=LoraSpec(rank=1, alpha=1), label="ComfyUI's model", strength=1.0)
     spec = attached.spec
-    sigma = host.sigma_at(model, spec.model_t)
-    scale = host.latent_scale(model)
-    return OneStep(
-        spec=EngineSpec(
+    codec = Codec() if vae is None else native_codec(vae, tile_px=tile_px)
+    condition = Condition(value=conditioning, notes=() if known else (NO_LORA,))
+    return one_step(
+        EngineSpec(
             name="one-step",
-            family="one_step",
             weights=attached.label,
-            tile=STEP_TILE,
+            dtype=str(model.model.get_dtype()).removeprefix("torch."),
+            settings={"lora_strength": attached.strength, "model_t": spec.model_t, "coeff_t": spec.coeff_t},
             color_fix=ColorFix.wavelet,
             wants_prompt=True,
             licence=spec.licence,
         ),
-        networks=_networks(model, conditioning, vae, sigma=sigma, tile_px=tile_px),
+        codec=replace(codec, scale=host.latent_scale(model)),
+        denoiser=native_denoiser(model, tile_px=tile_px),
+        conditioner=lambda _image, _request: condition,
         a_bar=1 / (1 + host.sigma_at(model, spec.coeff_t) ** 2),
-        prediction=Prediction.eps,
-        scaling_factor=scale,
+        model_t=spec.model_t,
+        kind=Prediction.eps,
+        sizing=HouseSizing(),
     )
-
-
-def _networks(
-    model: Any, conditioning: Any, vae: Any | None, *, sigma: float, tile_px: int | None
-) -> OneStepNetworks:
-    notes = () if attached_to(model) else (NO_LORA,)
-
-    def predict(z: Tensor, condition: Any) -> Tensor:
-        x = z * (1 + sigma**2) ** 0.5
-        return (x - host.denoise(model, condition, x, sigma)) / sigma
-
-    encode_bytes, decode_bytes = host.vae_bytes_per_px(vae) if vae is not None else (1.0, 1.0)
-    return OneStepNetworks(
-        encode=partial(host.vae_encode, vae) if vae is not None else _no_vae,
-        predict=predict,
-        decode=partial(host.vae_decode, vae) if vae is not None else _no_vae,
-        read_prompt=lambda _prompt: Prompt(condition=conditioning, notes=notes),
-        place_vae=partial(host.place_vae, vae, tile_px or VAE_TILE.tile_px) if vae is not None else _no_vae,
-        place_unet=partial(host.place_model, model, tile_px or STEP_TILE.tile_px),
-        encode_shared=None if vae is None else host.vae_shared(vae),
-        predict_shared=host.model_shared(model),
-        decode_shared=None if vae is None else host.vae_shared(vae),
-        encode_bytes_per_px=encode_bytes,
-        predict_bytes_per_px=host.step_bytes_per_px(model),
-        decode_bytes_per_px=decode_bytes,
-    )
-
-
-def _no_vae(_: Any) -> Any:
-    raise ConfigError("this needs a VAE; connect one")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 
 from ..hypir_core.engines.base import Engine
-from ..hypir_core.engines.catalog import BuiltInOptions
 from ..hypir_core.engines.feed_forward.load import load_built_in, upscaler_of
-from ..hypir_core.pipeline import restore, restore_alpha
+from ..hypir_core.engines.feed_forward.options import BuiltInOptions
+from ..hypir_core.pipeline import restore
 from ..hypir_core.request import Report, Request
+from ..hypir_core.tiling.plan import TileWish
 from . import host
 from .convert import mask_to_b1hw, to_bchw, to_bhwc
 from .host import io, ui
@@ -30,9 +31,6 @@ from .inputs import (
 )
 from .latents import DEFAULT_SCALE, NATIVE_PX
 from .native import native_engine
-
-SHARES_ONE_STEP = {"encode": 0.25, "step 1/1": 0.3, "decode": 0.45}
-SHARES_FEED_FORWARD = {"restore": 1.0}
 
 
 class HypirRestoreImage(io.ComfyNode):
@@ -132,11 +130,9 @@ class HypirRestoreImage(io.ComfyNode):
         room_px = min(tile_px, longest_px) or None
         chosen = choose(prompt, upscale_model, model, clip, conditioning, vae, tile_px=room_px)
         request = Request(
-            engine=chosen.engine.spec.name,
             target=target,
             prompt=prompt,
-            tile_px=tile_px or None,
-            overlap_px=overlap_px or None,
+            tile=TileWish(tile_px=tile_px or None, overlap_px=overlap_px or None),
             color_fix=color_fix_of(color_fix),
             color_strength=color_strength,
             strength=strength,
@@ -145,22 +141,16 @@ class HypirRestoreImage(io.ComfyNode):
         pictures, reports = [], []
         with chosen.room:
             for i in range(len(color)):
-                bar = host.progress_bar(chosen.shares, picture=i, pictures=len(color))
-                runtime = host.runtime(bar, dtype=chosen.dtype)
+                bar = host.progress_bar(picture=i, pictures=len(color))
                 done = restore(
                     chosen.engine,
                     color[i : i + 1],
                     request,
-                    runtime,
+                    host.runtime(bar),
                     mask_01=masks if masks is None else masks[i : i + 1],
+                    alpha_01=alpha if alpha is None else alpha[i : i + 1],
                 )
-                size_px = done.report.output_px
-                transparent = (
-                    None
-                    if alpha is None
-                    else restore_alpha(chosen.engine, alpha[i : i + 1], request, runtime, size_px=size_px)
-                )
-                pictures.append(to_bhwc(done.image_01, transparent))
+                pictures.append(to_bhwc(done.image_01, done.alpha_01))
                 reports.append(done.report)
         text = json.dumps([json.loads(report.to_json()) for report in reports], ensure_ascii=False, indent=2)
         summary = "\n".join(summarise(report) for report in reports)
@@ -172,8 +162,6 @@ class Chosen:
     """An engine, ready to run."""
 
     engine: Engine
-    dtype: torch.dtype
-    shares: Mapping[str, float]
     room: AbstractContextManager[None]
 
 
@@ -200,24 +188,22 @@ def choose(
         )
         ready = host.encode_text(clip, prompt) if conditioning is None else conditioning
         engine = native_engine(model, ready, vae, tile_px=tile_px)
-        return Chosen(
-            engine=engine, dtype=model.model.get_dtype(), shares=SHARES_ONE_STEP, room=nullcontext()
-        )
+        return Chosen(engine=engine, room=nullcontext())
     unused = [n for n, it in (("CLIP", clip), ("CONDITIONING", conditioning), ("VAE", vae)) if it is not None]
     host.require(
         not unused, f"{' and '.join(unused)} would not be used; connect MODEL as well, or disconnect them"
     )
     if upscale_model is not None:
-        engine, dtype = upscaler_of(upscale_model, label=upscale_model.architecture.name)
+        engine = upscaler_of(upscale_model, label=upscale_model.architecture.name)
     else:
-        engine, dtype = load_built_in(BuiltInOptions(), host.device(), host.dtype_name())
-    side_px = (tile_px or engine.spec.tile.tile_px) // engine.scale
-    room = host.room_for(engine.net, side_px**2 * engine.bytes_per_input_px)
-    return Chosen(engine=engine, dtype=dtype, shares=SHARES_FEED_FORWARD, room=room)
+        engine = load_built_in(BuiltInOptions(), host.device(), host.dtype_name())
+    sides, _ = engine.tile.sides(2) if tile_px is None else ((tile_px, tile_px), ())
+    area_px = prod(side // scale for side, scale in zip(sides, engine.scale, strict=True))
+    return Chosen(engine=engine, room=host.room_for(engine.net, area_px * engine.bytes_per_input_px))
 
 
 def summarise(report: Report) -> str:
     """Return one line about a run for the node's face."""
-    (h, w), (out_h, out_w) = report.input_px, report.output_px
+    (h, w), (out_h, out_w) = report.input_px[-2:], report.output_px[-2:]
     line = f"{w}×{h} → {out_w}×{out_h} px · {report.engine} · {report.seconds:.1f} s"
     return " · ".join((line, *report.notes))

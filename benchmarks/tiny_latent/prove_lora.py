@@ -68,14 +68,14 @@ def restorers(base: Path, lora_run: Path) -> dict[str, Restorer]:
 
     def engine(lora: str, strength: float) -> Any:
         options = {"base_model": str(base), "lora": lora_run / lora, "lora_strength": strength}
-        return load_engine("one-step", options=options, device=CPU, dtype="float32")[0]
+        return load_engine("one-step", options=options, device=CPU, dtype="float32")
 
     untrained = engine("generator.safetensors", 0.0)
     averaged = engine("generator_ema.safetensors", 1.0)
     raw = engine("generator.safetensors", 1.0)
 
     def restored(engine: Any, color_fix: ColorFix | None = None) -> Restorer:
-        request = Request(engine="one-step", target=TargetSize(scale=1), color_fix=color_fix)
+        request = Request(target=TargetSize(scale=1), color_fix=color_fix)
         return lambda degraded, _: restore(engine, degraded, request, Runtime()).image_01
 
     return {

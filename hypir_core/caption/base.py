@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..progress import Cancelled, never
+from ..progress import ShouldStop, never
 
 INSTRUCTION = (
     "Describe this picture in one plain sentence of at most 50 words: the subject, the setting, the "
@@ -23,17 +23,19 @@ _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 class Captioner(Protocol):
     """Says what a picture shows."""
 
-    def __call__(self, image_01: Tensor, *, source: Path | None = None, cancelled: Cancelled = never) -> str:
+    def __call__(
+        self, image_01: Tensor, *, source: Path | None = None, should_stop: ShouldStop = never
+    ) -> str:
         """Return one line of text, without line breaks; it may be empty.
 
         Args:
             image_01: [1 c h w] in [0,1], any device and float format; c is 1 (grey), 3 (RGB) or 4 (alpha,
                 not looked at).
             source: the picture's file, where there is one.
-            cancelled: asked before each slow step; yes stops.
+            should_stop: asked before each slow step; yes stops.
 
         Raises:
-            Cancelled: `cancelled` said yes.
+            Cancelled: `should_stop` said yes.
             CaptionError: there is no caption to be had; says why.
             ShapeError: not one picture of that shape.
         """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..progress import Cancelled, never
+from ..progress import ShouldStop, never
 from .base import Captioner
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ class EmptyCaptioner(Captioner):
     def __init__(self, options: EmptyOptions):
         del options
 
-    def __call__(self, image_01: Tensor, *, source: Path | None = None, cancelled: Cancelled = never) -> str:
+    def __call__(
+        self, image_01: Tensor, *, source: Path | None = None, should_stop: ShouldStop = never
+    ) -> str:
         """Return ``""``."""
         return ""

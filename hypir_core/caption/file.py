@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..errors import CaptionError
-from ..progress import Cancelled, never
+from ..progress import ShouldStop, never
 from .base import Captioner, one_line
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ class FileCaptioner(Captioner):
     def __init__(self, options: FileOptions):
         self._path = options.path
 
-    def __call__(self, image_01: Tensor, *, source: Path | None = None, cancelled: Cancelled = never) -> str:
+    def __call__(
+        self, image_01: Tensor, *, source: Path | None = None, should_stop: ShouldStop = never
+    ) -> str:
         """Return the file's text as one line.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..progress import Cancelled, never
+from ..progress import ShouldStop, never
 from .base import Captioner, one_line
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ class FixedCaptioner(Captioner):
     def __init__(self, options: FixedOptions):
         self._text = one_line(options.text)
 
-    def __call__(self, image_01: Tensor, *, source: Path | None = None, cancelled: Cancelled = never) -> str:
+    def __call__(
+        self, image_01: Tensor, *, source: Path | None = None, should_stop: ShouldStop = never
+    ) -> str:
         """Return the text, whatever the picture shows."""
         return self._text

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import CaptionError
-from ..progress import Cancelled, never
+from ..progress import ShouldStop, never
 from .base import Captioner, one_line
 from .chat_server import ChatServer, find_server
 from .picture import small_picture
@@ -33,7 +33,9 @@ class OpenAICaptioner(Captioner):
     def __init__(self, options: OpenAIOptions):
         self._options = options
 
-    def __call__(self, image_01: Tensor, *, source: Path | None = None, cancelled: Cancelled = never) -> str:
+    def __call__(
+        self, image_01: Tensor, *, source: Path | None = None, should_stop: ShouldStop = never
+    ) -> str:
         """Return the model's answer.
 
         Raises:
@@ -47,7 +49,7 @@ class OpenAICaptioner(Captioner):
         patience = Patience(timeout_s=options.timeout_s, retries=options.retries, pause_s=options.pause_s)
         url = f"{server.base_url}/chat/completions"
         try:
-            answer = post_json(url, payload, key=server.key, patience=patience, cancelled=cancelled)
+            answer = post_json(url, payload, key=server.key, patience=patience, should_stop=should_stop)
         except RefusedError as err:
             raise CaptionError(_refusal(server, err)) from err
         return _words(answer, server)

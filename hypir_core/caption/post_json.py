@@ -13,9 +13,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from ..errors import Cancelled as CancelledError
-from ..errors import CaptionError
-from ..progress import Cancelled, never
+from ..errors import Cancelled, CaptionError
+from ..progress import ShouldStop, never
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class RefusedError(CaptionError):
 
 
 def post_json(
-    url: str, payload: Any, *, key: str | None, patience: Patience, cancelled: Cancelled = never
+    url: str, payload: Any, *, key: str | None, patience: Patience, should_stop: ShouldStop = never
 ) -> Any:
     """POST `payload` and return the parsed answer.
 
@@ -56,10 +55,10 @@ def post_json(
         payload: what JSON can hold.
         key: sent as a bearer token; None sends none.
         patience: how long, how often.
-        cancelled: asked before each try and while waiting for the next.
+        should_stop: asked before each try and while waiting for the next.
 
     Raises:
-        Cancelled: `cancelled` said yes.
+        Cancelled: `should_stop` said yes.
         RefusedError: any other status than 2xx, 429 and 5xx.
         CaptionError: not reachable, too slow or too busy to the end, or no JSON.
     """
@@ -68,7 +67,7 @@ def post_json(
     if key is not None:
         request.add_unredirected_header("Authorization", f"Bearer {key}")
     for failed in range(patience.retries + 1):
-        _pause(0.0, cancelled)
+        _pause(0.0, should_stop)
         try:
             return _answer(request, key, patience.timeout_s)
         except _BusyError as err:
@@ -82,15 +81,15 @@ def post_json(
                     f"{url}: {err} ({failed + 1} tries); try again later, or raise retries and timeout_s"
                 ) from err
             log.info("%s: %s; next try in %.1f s", url, err, wait_s)
-            _pause(wait_s, cancelled)
+            _pause(wait_s, should_stop)
     raise AssertionError("the loop above returns or raises")
 
 
-def _pause(wait_s: float, cancelled: Cancelled) -> None:
+def _pause(wait_s: float, should_stop: ShouldStop) -> None:
     end_s = time.monotonic() + wait_s
     while True:
-        if cancelled():
-            raise CancelledError("stopped before the server answered")
+        if should_stop():
+            raise Cancelled("stopped before the server answered")
         left_s = end_s - time.monotonic()
         if left_s <= 0:
             return

@@ -11,9 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..device import pick_device, pick_dtype, release_cached_memory
-from ..errors import Cancelled as CancelledError
-from ..errors import CaptionError, OutOfMemoryError
-from ..progress import Cancelled, never
+from ..errors import Cancelled, CaptionError, OutOfMemoryError
+from ..progress import ShouldStop, never
 from ..tiling.memory import is_out_of_memory
 from .base import INSTRUCTION, Captioner, one_line
 from .picture import small_picture
@@ -36,11 +35,13 @@ class VlmCaptioner(Captioner):
         self._dtype = pick_dtype(options.dtype, self._device, _TESTED)
         self._vlm: Vlm | None = None
 
-    def __call__(self, image_01: Tensor, *, source: Path | None = None, cancelled: Cancelled = never) -> str:
+    def __call__(
+        self, image_01: Tensor, *, source: Path | None = None, should_stop: ShouldStop = never
+    ) -> str:
         """Return the model's most likely words (no sampling: the same picture, the same caption).
 
         Raises:
-            Cancelled: `cancelled` said yes; asked once, after loading.
+            Cancelled: `should_stop` said yes; asked once, after loading.
             CaptionError: the model is not there, cannot be loaded or prompted, or says nothing.
             MissingDependencyError: transformers is not installed.
             OutOfMemoryError: the device is too small for the model.
@@ -52,8 +53,8 @@ class VlmCaptioner(Captioner):
                 self._vlm = load_vlm(
                     options.model, download=options.download, device=self._device, dtype=self._dtype
                 )
-            if cancelled():
-                raise CancelledError("stopped before the caption was made")
+            if should_stop():
+                raise Cancelled("stopped before the caption was made")
             inputs = self._prepared(self._vlm, picture).to(self._device, self._dtype)
             words = self._generated(self._vlm, inputs)
         except (RuntimeError, MemoryError) as err:

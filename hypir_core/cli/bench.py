@@ -57,6 +57,8 @@ def bench_command(
 
     Every case is warmed up with one batch of tiles per stage. Files are not read or written.
     """
+    import torch
+
     from ..config import parse_assignments, to_plain
     from ..device import pick_device
     from ..image.size import parse_size
@@ -98,7 +100,9 @@ def bench_command(
                     # A preview, which says so in its notes, has other rates than the engine.
                     if ours.matrix_tflops is not None and not ours.notes:
                         rate = ours.matrix_tflops * 1e12
-                        remember(name, place, loaded.dtype, rate=rate, shares=ours.shares())
+                        remember(
+                            name, place, getattr(torch, loaded.spec.dtype), rate=rate, shares=ours.shares()
+                        )
                     if theirs is not None:
                         results.append(theirs.result(size_px))
                 if profile is not None:

@@ -35,13 +35,13 @@ def demo_command(
     from ..runtime import Runtime
 
     where = pick_device(device)
-    engine, dtype = load_engine("built-in", options={}, device=where)
+    engine = load_engine("built-in", device=where)
     recipe = load_recipe(DEMO_PRESET)
     table = Table(
         "photograph", "bicubic PSNR-Y", "restored PSNR-Y", "bicubic SSIM", "restored SSIM", "seconds"
     )
     with console.bars() as bars:
-        runtime = Runtime(device=where, dtype=dtype, progress=console.tick_of(bars))
+        runtime = Runtime(device=where, progress=console.tick_of(bars))
         for index, source in enumerate(sorted(EXAMPLES.glob("*.jpg"))):
             bars.start(source.name)
             photo, _ = to_planes(read_picture(source))

@@ -63,7 +63,7 @@ def doctor_command(
         return
     device = pick_device("auto")
     packages = {name: _version(name) for name in PACKAGES}
-    engines = {entry.name: list(entry.load().missing()) for entry in ENGINES}
+    engines = {entry.name: list(entry.load().missing()()) for entry in ENGINES}
     free = free_memory_bytes(device) if device.type != "cpu" else None
     quickest = str(pick_dtype("auto", device, ("bfloat16", "float16", "float32"))).removeprefix("torch.")
     if as_json:

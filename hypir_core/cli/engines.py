@@ -29,7 +29,7 @@ def engines_command(as_json: Annotated[bool, typer.Option("--json", help="Print 
                 "name": entry.name,
                 "summary": entry.summary,
                 "options": options,
-                "missing": list(engine.missing()),
+                "missing": list(engine.missing()()),
             }
         )
     if as_json:

@@ -131,9 +131,10 @@ def restore_command(
     from ..device import pick_device
     from ..engines.catalog import load_engine
     from ..image.size import TargetSize
-    from ..pipeline import Restored, tile_for
+    from ..pipeline import Restored, check_tiles
     from ..request import Request
     from ..runtime import Runtime
+    from ..tiling.plan import TileWish
     from ..tiling.window import Window
     from .downloads import fetcher
 
@@ -151,17 +152,15 @@ def restore_command(
     }
     options = parse_assignments(option or []) | {k: v for k, v in named.items() if v is not None}
     request = Request(
-        engine=engine,
         target=TargetSize(scale=scale, longest_side_px=longest_side, megapixels=megapixels),
         prompt=prompt,
         seed=seed,
-        tile_px=tile,
-        overlap_px=overlap,
-        window=None if window is None else Window(window.value),
+        tile=TileWish(
+            tile_px=tile, overlap_px=overlap, window=None if window is None else Window(window.value)
+        ),
         color_fix=color_fix,
         color_strength=color_strength,
         strength=strength,
-        options=options,
     )
     name = None if format_name is None else format_name.value
     jobs, is_folder = collect_jobs(inputs, out, format_name=name)
@@ -170,14 +169,14 @@ def restore_command(
         raise ConfigError(f"--compare must be {kind}, got {compare}")
     keep_freed_memory()
     where = pick_device(device)
-    loaded, chosen = load_engine(
+    loaded = load_engine(
         engine,
-        options=options,
+        options,
         device=where,
         dtype=dtype,
         fetch=fetcher(consented=bool(options.get("download"))),
     )
-    tile_for(request, loaded.spec.tile)  # a tile that cannot be had is a usage error, not each picture's
+    check_tiles(loaded, request)  # a tile that cannot be had is a usage error, not each picture's
     writing = Writing(
         format=name, force=force, compare=compare, mask=mask, protect=tuple(job.source for job in jobs)
     )
@@ -201,7 +200,6 @@ def restore_command(
 
         runtime = Runtime(
             device=where,
-            dtype=chosen,
             batch_tiles=_batch_tiles(batch_tiles),
             progress=console.tick_of(bars),
             tidy=give_back_freed_memory,

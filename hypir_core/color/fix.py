@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Cancelled, RangeError, UnknownNameError
-from ..progress import Cancelled as AskCancelled
-from ..progress import Progress, Tick, never, silent
+from ..progress import Progress, ShouldStop, Tick, never, silent
 from ..tiling.geometry import Box
 from .adain import adain_color_fix, adain_gain_offset
 from .blocks import block_boxes, rewrite_blocks_, under
@@ -74,7 +73,7 @@ def apply_color_fix_(
     block_px: int = 512,
     device: torch.device | None = None,
     progress: Progress = silent,
-    cancelled: AskCancelled = never,
+    should_stop: ShouldStop = never,
 ) -> Tensor:
     """Do what `color_fix` does, in place and block by block, in memory that does not grow with the area.
 
@@ -90,7 +89,7 @@ def apply_color_fix_(
         block_px: side of a block, at least 31; 512² RGB pixels take about 60 MB (lab 90).
         device: where the blocks are computed; None means where `content_01` lies.
         progress: called after every block of every pass.
-        cancelled: asked before every block; the picture is left half fixed.
+        should_stop: asked before every block; the picture is left half fixed.
 
     Returns:
         `content_01`.
@@ -98,7 +97,7 @@ def apply_color_fix_(
     Raises:
         ShapeError, RangeError, UnknownNameError: as `color_fix`.
         ConfigError: `block_px` is too small.
-        Cancelled: `cancelled` answered yes.
+        Cancelled: `should_stop` answered yes.
     """
     mode = _checked(mode, strength)
     if isinstance(reference_01, Tensor):
@@ -114,7 +113,7 @@ def apply_color_fix_(
         nonlocal done
         done += 1
         progress(Tick(STAGE, done, total, content_01))
-        if done < total and cancelled():
+        if done < total and should_stop():
             raise Cancelled("stopped during the colour fix")
 
     def fix_locally(clip: Tensor, box: Box) -> Tensor:
@@ -154,7 +153,7 @@ def _whole_picture_adain(
 def _reader(reference_01: Reference) -> Callable[[Box], Tensor]:
     if isinstance(reference_01, Tensor):
         return lambda box: under(reference_01, box)
-    return lambda box: reference_01(box.y, box.y + box.h, box.x, box.x + box.w)
+    return lambda box: reference_01(box.starts[0], box.ends[0], box.starts[1], box.ends[1])
 
 
 def _checked(mode: ColorFix, strength: float) -> ColorFix:

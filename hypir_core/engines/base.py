@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from ..color.mode import ColorFix
 from ..request import Request
-from ..tiling.geometry import Plane
-from ..tiling.plan import TileConfig
-from ..tiling.run import Stage
+from ..tiling.geometry import Readable
+from ..tiling.stage import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec:
-    """Facts about an engine that a user must not have to retype."""
+    """The one truth about a loaded engine: reports, the metadata of pictures and the resume key come from here."""
 
     name: str
-    family: str
-    """``feed_forward``, ``one_step``, later ``guided`` and ``pixel``."""
+    """Name in the catalog."""
     weights: str
     """File name and short hash of the weights in use."""
-    channels: int = 3
-    """Colour channels in and out."""
+    dtype: str = "float32"
+    """Number format of the networks; tiles are blended in float32 whatever it is."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Every option of the engine that the result depends on, as it was resolved; what JSON can hold."""
+    in_channels: int = 3
+    out_channels: int = 3
+    axes: int = 2
+    """Spatial axes: 2 for pictures, 3 for volumes."""
     default_scale: float = 4.0
     """Used when the request names no size."""
-    tile: TileConfig = field(default_factory=TileConfig)
-    """Used where the request names no tile."""
     color_fix: ColorFix = ColorFix.none
     """Used when the request names none."""
     dtypes: tuple[str, ...] = ("float32",)
@@ -37,23 +41,33 @@ class EngineSpec:
     wants_prompt: bool = False
     restores_alpha: bool = False
     """Whether an alpha channel may go through the engine as a grey picture; otherwise it is resized."""
+    streams: bool = False
+    """Whether a picture may go through the engine box by box, so that neither input nor result is ever whole."""
     licence: str = "unknown"
     notes: tuple[str, ...] = ()
     """What every report of this engine must say about its results."""
+
+    def key(self) -> str:
+        """Return a short hash of what the result depends on: name, weights, format and settings."""
+        facts = [self.name, self.weights, self.dtype, dict(self.settings)]
+        text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
     """One picture made ready for an engine's first stage."""
 
-    plane: Plane
+    plane: Readable
     """Input of the first stage; its canvas is a multiple of the engine's grain."""
-    content_px: tuple[int, int]
-    """Height and width of the picture on the canvas, top left; the rest is padding. It is resized to the
+    content_px: tuple[int, ...]
+    """Size of the picture on the canvas, from its first corner on; the rest is padding. It is resized to the
     result's size if that differs."""
     reference_01: Tensor | None = None
-    """[b c H W], the input at the result's size, where the engine has its own rules for both; None takes the
+    """[b c *size], the input at the result's size, where the engine has its own rules for both; None takes the
     input resized to the requested size. Colours and the untouched part of a blend come from it."""
+    condition: Any = None
+    """What the networks are told besides the plane, made once for the picture."""
     notes: tuple[str, ...] = ()
 
 
@@ -68,10 +82,10 @@ class Engine(Protocol):
         """Facts about the engine."""
         ...
 
-    def prepare(self, image_01: Tensor, size_px: tuple[int, int], request: Request) -> Prepared:
-        """Bring a picture [b c h w] in [0,1] onto the engine's canvas for a result of `size_px`."""
+    def prepare(self, image: Readable, size_px: tuple[int, ...], request: Request) -> Prepared:
+        """Bring a picture [b c *size] in [0,1], at stride 1, onto the engine's canvas for a result of `size_px`."""
         ...
 
     def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
-        """Return the row of stages; the last one returns [b c H W] in [0,1] at stride 1."""
+        """Return the row of stages; the last one returns [b c *size] in [0,1] at stride 1."""
         ...

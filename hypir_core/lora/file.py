@@ -36,6 +36,7 @@ class Lora:
     form: LoraForm | None = None
     """How the file it came from writes its names."""
     path: Path | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def scale(self) -> float:

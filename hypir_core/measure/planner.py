@@ -7,26 +7,20 @@ tensors have shapes and no numbers, so no weights are needed. Time is arithmetic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from ..config import build
 from ..device import describe_device
-from ..engines.catalog import ENGINES
+from ..engines.catalog import ENGINES, engine_options
 from ..image.size import TargetSize
-from ..pipeline import tile_for
 from ..request import Request
 from ..runtime import Runtime
-from ..tiling.choose import ChosenTiles, choose_tiles, working_area_px
-from ..tiling.geometry import Box, Plane
-from ..tiling.run import Stage
-from ..tiling.sample import crop_grid
+from ..tiling.geometry import Plane
 from .device_speed import matrix_rate, shares_of_matrix_rate
-
-META = torch.device("meta")
+from .work import META, LaidStage, lay_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +30,7 @@ class StagePlan:
     name: str
     tiles: str
     """As the report of the run will say it."""
-    tile_px: tuple[int, int]
+    tile_px: tuple[int, ...]
     """Height and width of a tile."""
     tile_count: int
     batch: int
@@ -102,71 +96,45 @@ def plan_run(
         device: where it would run; it is not used, but for one measurement of its rate.
         dtype: as for `load_engine`.
         scale: factor between input and result.
-        runtime: memory and batch, where they are not left to the plan; its device and format are replaced.
+        runtime: memory and batch, where they are not left to the plan; its device is replaced.
         request: tiles, where they are not left to the plan.
 
     Raises:
         UnknownNameError, ConfigError: as `load_engine` and `restore`.
         WeightsError: an engine whose shapes stand in its weight file cannot read it.
     """
-    entry = ENGINES.get(engine)
-    settings = build(entry.options, options, where=f"engine {engine}")
-    skeleton, chosen_dtype = entry.skeleton()(settings, device, dtype, None)
-    request = request or Request(engine=engine, target=TargetSize(scale=scale))
-    runtime = runtime or Runtime()
-    channels = skeleton.spec.channels
-    small = torch.empty(1, channels, *(max(1, round(side / scale)) for side in size_px), device=META)
+    skeleton = ENGINES.get(engine).skeleton()(engine_options(engine, options), device, dtype, None)
+    chosen_dtype = getattr(torch, skeleton.spec.dtype)
+    request = request or Request(target=TargetSize(scale=scale))
+    runtime = replace(runtime or Runtime(), device=device)
+    sizes = (max(1, round(side / scale)) for side in size_px)
+    small = Plane(torch.empty(1, skeleton.spec.in_channels, *sizes, device=META))
     prepared = skeleton.prepare(small, size_px, request)
     rate = matrix_rate(device, chosen_dtype)
     shares = shares_of_matrix_rate(engine, device, chosen_dtype)
-    plane, stages = prepared.plane, []
-    canvas_bytes = plane.data_bchw.nbytes
-    for stage in skeleton.stages(prepared, request):
-        tiles = choose_tiles(
-            stage,
-            (plane.height_px, plane.width_px),
-            tile=tile_for(request, skeleton.spec.tile),
-            runtime=runtime,
-            device=device,
-        )
-        stages.append(_stage_plan(stage, plane, tiles, rate=rate, share=shares.get(stage.name)))
-        s = stage.out_stride_px
-        plane = Plane(
-            torch.empty(1, stage.out_channels, plane.height_px // s, plane.width_px // s, device=META), s
-        )
+    laid = list(lay_run(skeleton, prepared, request, runtime))
+    canvas_bytes = laid[0].plane.data.nbytes + 4 * skeleton.spec.out_channels * prod(laid[-1].plane.sizes_px)
     return RunPlan(
         engine=engine,
         device=describe_device(device),
-        dtype=str(chosen_dtype).removeprefix("torch."),
+        dtype=skeleton.spec.dtype,
         output_px=size_px,
         canvas_device=str(runtime.canvas_device),
-        canvas_bytes=canvas_bytes + plane.data_bchw.nbytes,
-        stages=tuple(stages),
+        canvas_bytes=canvas_bytes,
+        stages=tuple(_stage_plan(stage, rate=rate, share=shares.get(stage.stage.kind)) for stage in laid),
         matrix_flops_per_second=rate,
     )
 
 
-def _stage_plan(
-    stage: Stage, plane: Plane, tiles: ChosenTiles, *, rate: float, share: float | None
-) -> StagePlan:
-    count, first = len(tiles.plan.boxes), tiles.plan.boxes[0]
-    flops = _flops(stage, plane, first) * count
-    if stage.survey is not None and count > 1:
-        crops = crop_grid(tiles.plan, stage.survey.size)
-        flops += _flops(stage, plane, Box(0, 0, crops.side_px, crops.side_px)) * crops.count
+def _stage_plan(laid: LaidStage, *, rate: float, share: float | None) -> StagePlan:
+    flops, plan = laid.flops(), laid.layout.plan
     return StagePlan(
-        name=stage.name,
-        tiles=tiles.plan.summary(),
-        tile_px=(first.h, first.w),
-        tile_count=count,
-        batch=tiles.batch,
-        working_bytes=int(working_area_px(stage, tiles.plan, batch=tiles.batch) * stage.bytes_per_px),
+        name=laid.stage.name,
+        tiles=plan.summary(),
+        tile_px=plan.tile_sizes_px,
+        tile_count=laid.tiles,
+        batch=laid.layout.rung.batch,
+        working_bytes=int(laid.layout.working_area_px * laid.stage.bytes_per_px),
         flops=flops,
         seconds=flops / (rate * share) if share else None,
     )
-
-
-def _flops(stage: Stage, plane: Plane, box: Box) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        stage.run(plane.crop(box), {name: guide.crop(box) for name, guide in stage.guides.items()})
-    return counter.get_total_flops()

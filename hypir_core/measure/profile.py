@@ -8,17 +8,18 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from ..allocator import give_back_freed_memory
+from ..engines.base import Engine
 from ..pipeline import restore
 from ..runtime import Runtime
-from .run import Case, Loaded, picture
+from .run import Case, picture
 
 
-def write_profile(case: Case, loaded: Loaded, path: Path) -> str:
+def write_profile(case: Case, engine: Engine, path: Path) -> str:
     """Restore the case's picture once under torch's profiler.
 
     Args:
         case: what to run.
-        loaded: from `measure.run.load`.
+        engine: from `measure.run.load`.
         path: a chrome trace is written there, for chrome://tracing or ui.perfetto.dev.
 
     Returns:
@@ -26,11 +27,9 @@ def write_profile(case: Case, loaded: Loaded, path: Path) -> str:
     """
     on_gpu = case.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    runtime = Runtime(
-        device=case.device, dtype=loaded.dtype, batch_tiles=case.batch_tiles, tidy=give_back_freed_memory
-    )
+    runtime = Runtime(device=case.device, batch_tiles=case.batch_tiles, tidy=give_back_freed_memory)
     with profile(activities=activities, record_shapes=True) as recorded:
-        restore(loaded.engine, picture(case, loaded.engine), case.request(), runtime)
+        restore(engine, picture(case, engine), case.request(), runtime)
         if on_gpu:
             torch.cuda.synchronize(case.device)
     path.parent.mkdir(parents=True, exist_ok=True)

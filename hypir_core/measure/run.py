@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from statistics import median
 from typing import Any
 
@@ -15,13 +16,15 @@ from ..engines.base import Engine
 from ..engines.catalog import load_engine
 from ..errors import ConfigError
 from ..image.size import TargetSize
-from ..pipeline import restore, tile_for
+from ..pipeline import restore
 from ..request import Report, Request
 from ..runtime import Runtime
-from ..tiling.run import StageReport
+from ..tiling.geometry import Plane, Readable
+from ..tiling.plan import TileWish
+from ..tiling.stage import StageReport
 from .matrix_rate import matrix_flops_per_second, synchronize
 from .memory import MIB, PeakMemory
-from .work import StageWork, count_work
+from .work import StageWork, warm_up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +50,16 @@ class Case:
 
     def request(self) -> Request:
         """Return the request that is timed."""
-        return Request(
-            engine=self.engine,
-            target=TargetSize(scale=self.scale),
-            options=self.options,
-            tile_px=self.tile_px,
-            overlap_px=self.overlap_px,
-        )
+        wish = TileWish(tile_px=self.tile_px, overlap_px=self.overlap_px)
+        return Request(target=TargetSize(scale=self.scale), tile=wish)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageFigures:
     """One stage of a row."""
 
+    kind: str
+    """Kind of work."""
     seconds: float
     """Median."""
     tiles: str
@@ -101,47 +101,41 @@ class Result:
     notes: tuple[str, ...] = ()
 
     def shares(self) -> Mapping[str, float]:
-        """Return stage name → share of the matrix rate."""
+        """Return kind of work → share of the matrix rate."""
         if not self.matrix_tflops:
             return {}
-        return {name: stage.tflops / self.matrix_tflops for name, stage in self.stages.items()}
+        done: dict[str, list[StageFigures]] = {}
+        for stage in self.stages.values():
+            done.setdefault(stage.kind, []).append(stage)
+        rates = {
+            kind: sum(s.tflop for s in them) / sum(s.seconds for s in them) for kind, them in done.items()
+        }
+        return {kind: rate / self.matrix_tflops for kind, rate in rates.items()}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Loaded:
-    """An engine in memory, for several sizes."""
-
-    engine: Engine
-    dtype: torch.dtype
+def load(case: Case) -> Engine:
+    """Load a case's engine, which serves several sizes. Raises as `load_engine` does."""
+    return load_engine(case.engine, case.options, device=case.device, dtype=case.dtype)
 
 
-def load(case: Case) -> Loaded:
-    """Load a case's engine. Raises as `load_engine` does."""
-    engine, dtype = load_engine(case.engine, options=case.options, device=case.device, dtype=case.dtype)
-    return Loaded(engine=engine, dtype=dtype)
-
-
-def measure(case: Case, loaded: Loaded, *, repeats: int, between: Callable[[], None] | None = None) -> Result:
+def measure(case: Case, engine: Engine, *, repeats: int, between: Callable[[], None] | None = None) -> Result:
     """Run one case `repeats` times after a warm-up of one batch of tiles per stage.
 
     Args:
         case: what to measure.
-        loaded: from `load`, for this engine, device and format.
+        engine: from `load`, for this device and format.
         repeats: measured runs; the median counts.
         between: called before each of them: to time something else in turns, so that both see the same machine.
     """
     device, request = case.device, case.request()
-    runtime = Runtime(
-        device=device, dtype=loaded.dtype, batch_tiles=case.batch_tiles, tidy=give_back_freed_memory
-    )
-    picture_01 = picture(case, loaded.engine)
-    prepared = loaded.engine.prepare(picture_01, case.size_px, request)
-    tile = tile_for(request, loaded.engine.spec.tile)
-    stages = loaded.engine.stages(prepared, request)
-    work = count_work(stages, prepared.plane, tile=tile, runtime=runtime)
-    area = prepared.plane.height_px * prepared.plane.width_px // stages[-1].out_stride_px ** 2
-    buffers = prepared.plane.data_bchw.nbytes + 4 * stages[-1].out_channels * area
-    del prepared, stages
+    runtime = Runtime(device=device, batch_tiles=case.batch_tiles, tidy=give_back_freed_memory)
+    dtype = getattr(torch, engine.spec.dtype)
+    picture_01 = picture(case, engine)
+    prepared = engine.prepare(Plane(picture_01), case.size_px, request)
+    work = warm_up(engine, prepared, request, runtime)
+    ours = prod(picture_01.shape[:2]) * prod(_cells(prepared.plane))
+    buffers = 4 * (ours + prod(prepared.plane.sizes_px) * engine.spec.out_channels)
+    del prepared
 
     reports: list[Report] = []
     seconds, cpu_seconds, rates, peaks = [], [], [], []
@@ -149,10 +143,10 @@ def measure(case: Case, loaded: Loaded, *, repeats: int, between: Callable[[], N
     for _ in range(repeats):
         if between is not None:
             between()
-        rates.append(matrix_flops_per_second(device, loaded.dtype))
+        rates.append(matrix_flops_per_second(device, dtype))
         memory.start()
         start, cpu_start = time.perf_counter(), time.process_time()
-        reports.append(restore(loaded.engine, picture_01, request, runtime).report)
+        reports.append(restore(engine, picture_01, request, runtime).report)
         synchronize(device)
         seconds.append(time.perf_counter() - start)
         cpu_seconds.append(time.process_time() - cpu_start)
@@ -186,6 +180,7 @@ def measure(case: Case, loaded: Loaded, *, repeats: int, between: Callable[[], N
 def _stage_figures(work: StageWork, reports: list[StageReport]) -> StageFigures:
     seconds = median(report.seconds for report in reports)
     return StageFigures(
+        kind=work.kind,
         seconds=round(seconds, 4),
         tiles=reports[0].tiles,
         batch=reports[0].batch,
@@ -197,7 +192,11 @@ def _stage_figures(work: StageWork, reports: list[StageReport]) -> StageFigures:
 def picture(case: Case, engine: Engine) -> torch.Tensor:
     """Return the case's input [1 c h w] in [0,1]: random numbers, because speed does not depend on them."""
     h, w = (side // case.scale for side in case.size_px)
-    return torch.rand(1, engine.spec.channels, h, w, generator=torch.Generator().manual_seed(0))
+    return torch.rand(1, engine.spec.in_channels, h, w, generator=torch.Generator().manual_seed(0))
+
+
+def _cells(plane: Readable) -> tuple[int, ...]:
+    return tuple(size // stride for size, stride in zip(plane.sizes_px, plane.strides, strict=True))
 
 
 def size_name(size_px: tuple[int, int]) -> int | str:

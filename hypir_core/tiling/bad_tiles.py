@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from statistics import median
 
 import torch
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from ..errors import RangeError
 from .geometry import Box
+from .stage import Watch
 
 FLAT = 1e-3
 """A result is nearly constant when no channel deviates from its mean by more of its largest value than this,"""
 
 LIVELY = 2e-2
-"""and wrong when its input deviates by more than this: a lens cap or a blank page is not."""
+"""and wrong when its input deviates by more than this, of its largest value and in units of the network: a lens cap, a
+blank page or a dark field with nothing but noise is not."""
 
 IDLE = 0.1
 """A tile is idle when it changed by less than this part of what its neighbours changed."""
@@ -30,21 +33,25 @@ class TileWatch:
     """Looks at every tile of one stage, has a wrong one made again once, and remembers what to report."""
 
     stage: str
+    looks_for: Watch = field(default_factory=Watch)
     notes: list[str] = field(default_factory=list)
 
     def mended(self, tiles: Tensor, inputs: Tensor, boxes: Sequence[Box], repeat: Repeat | None) -> Tensor:
         """Return `tiles` with the wrong ones made again.
 
         Args:
-            tiles: what the stage made, [n c h w].
-            inputs: of what, [n c' h' w'].
+            tiles: what the stage made, [n c *cells].
+            inputs: of what, [n c' *cells'].
             boxes: where, for the report; each holds n / len(boxes) images.
             repeat: None where a stage cannot do it another way; then a constant tile is only reported.
 
         Raises:
             RangeError: NaN or infinity, in float32 too.
         """
-        broken, constant = not_finite(tiles), flat(tiles, FLAT) & ~flat(inputs, LIVELY)
+        broken = not_finite(tiles)
+        constant = torch.zeros_like(broken)
+        if self.looks_for.flat:
+            constant = flat(tiles, FLAT) & ~flat(inputs, LIVELY, least=1.0)
         wrong = (broken | constant).nonzero().flatten()
         if not len(wrong):
             return tiles
@@ -64,22 +71,18 @@ class TileWatch:
             self.notes.append(f"{place}: {what}" + ("; repeated in float32" if repeat else ""))
         return tiles
 
-    def idle(self, changes: Sequence[float], columns: int) -> list[int]:
-        """Return the tiles, in rows of `columns`, that changed far less than their neighbours did.
+    def idle(self, changes: Sequence[float], counts: Sequence[int]) -> list[int]:
+        """Return the tiles that changed far less than their neighbours did.
 
         Args:
-            changes: `change` of every tile; 0 for one that was left as it was.
-            columns: tiles in a row.
+            changes: `change` of every tile, the last axis running quickest; 0 for one that was left as it was.
+            counts: tiles along every axis.
         """
+        of_place = dict(zip(product(*map(range, counts)), changes, strict=False))
         found = []
-        for i, own in enumerate(changes):
-            row, column = divmod(i, columns)
-            beside = [
-                changes[r * columns + c]
-                for r in range(max(0, row - 1), min(len(changes) // columns, row + 2))
-                for c in range(max(0, column - 1), min(columns, column + 2))
-                if (r, c) != (row, column)
-            ]
+        for i, (place, own) in enumerate(of_place.items()):
+            around = product(*(range(at - 1, at + 2) for at in place))
+            beside = [of_place[other] for other in around if other != place and other in of_place]
             if beside and own < IDLE * median(beside):
                 found.append(i)
         return found
@@ -90,19 +93,24 @@ class TileWatch:
         self.notes.append(f"{self._place(box)}: changed far less than its neighbours{outcomes[moved]}")
 
     def _place(self, box: Box) -> str:
-        return f"{self.stage}: tile at x {box.x}, y {box.y}"
+        names = "xyz"[: len(box.starts)] if len(box.starts) < 4 else ()
+        at = ", ".join(f"{name} {start}" for name, start in zip(names, reversed(box.starts), strict=False))
+        return f"{self.stage}: tile at {at or box.starts}"
 
 
 def not_finite(tiles: Tensor) -> Tensor:
-    """Say which of [n c h w] hold NaN or infinity, [n]."""
+    """Say which of [n c *cells] hold NaN or infinity, [n]."""
     return ~tiles.isfinite().flatten(1).all(1)
 
 
-def flat(tiles: Tensor, limit: float) -> Tensor:
-    """Say which of [n c h w] are constant but for `limit` of their largest value, [n]; NaN is not."""
+def flat(tiles: Tensor, limit: float, *, least: float = 0.0) -> Tensor:
+    """Say which of [n c *cells] are constant but for `limit` of their largest value, [n]; NaN is not.
+
+    The largest value counts as `least` where it is smaller.
+    """
     pixels = tiles.detach().float().flatten(2)
     deviation = pixels.std(-1, correction=0).amax(1)
-    return deviation <= limit * pixels.abs().amax((1, 2))
+    return deviation <= limit * pixels.abs().amax((1, 2)).clamp_min(least)
 
 
 def change(before: Tensor, after: Tensor) -> float:

@@ -2,79 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from ..device import free_memory_bytes, tile_memory_bytes
 from ..runtime import Runtime
-from .memory import batch_that_fits
-from .plan import TileConfig, TilePlan, plan_tiles
-from .sample import crop_grid
-
-if TYPE_CHECKING:
-    from .run import Stage
+from .geometry import per_axis
+from .memory import Rung, tiles_that_fit
+from .plan import TilePlan, TileWish, plan_tiles, smaller, wished
+from .sample import CropGrid, crop_grid
+from .stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenTiles:
-    """The tiles of one stage for one canvas."""
+class Layout:
+    """How one stage is laid over one canvas: what is run, printed and benchmarked."""
 
-    tile: TileConfig
-    """What the plan was made of; the engine's own tiles may have been made smaller to fit."""
+    rung: Rung
+    """Tiles, how many at a time, where."""
     plan: TilePlan
-    batch: int
-    """Tiles at a time."""
+    crops: CropGrid | None
+    """The sample that is looked at before the tiles; None where there is one tile or nothing to look for."""
 
     @property
-    def tile_area_px(self) -> int:
-        """Output pixels of one tile."""
-        return self.plan.rows[0][1] * self.plan.columns[0][1]
+    def working_area_px(self) -> int:
+        """Output pixels in work at a time: a batch of tiles, or the sample before them."""
+        tiles = self.rung.batch * self.rung.images * self.plan.tile_area_px
+        return tiles if self.crops is None else max(tiles, self.rung.images * self.crops.area_px)
 
 
-def choose_tiles(
-    stage: Stage, canvas_px: tuple[int, int], *, tile: TileConfig, runtime: Runtime, device: torch.device
-) -> ChosenTiles:
-    """Lay a stage's tiles and choose its batch by the memory that is free now.
+def lay_tiles(
+    stage: Stage,
+    sizes_px: Sequence[int],
+    *,
+    images: int = 1,
+    wish: TileWish | None = None,
+    runtime: Runtime,
+    device: torch.device | None = None,
+) -> Layout:
+    """Combine wish, stage, memory and canvas.
 
-    Tiles that the request names are laid as asked. The engine's own (`Stage.tile`) shrink, grain by grain,
-    until one of them fits; the overlap stays.
+    Tiles that the wish names are laid as asked. A stage's own shrink, grain by grain, until one of them fits into
+    memory; the overlap stays. Then as many images and tiles are taken at a time as fit.
 
     Args:
         stage: what will be run.
-        canvas_px: height and width, multiples of the stage's grain.
-        tile: tiles of stages that have none of their own.
+        sizes_px: size of the canvas, multiples of the stage's grain.
+        images: how many images lie on each other.
+        wish: what the user says about tiles.
         runtime: says how many tiles at a time, or how much memory they may take.
         device: where it will run: not the runtime's after the memory ladder's last rung.
 
     Raises:
         ConfigError: the tile cannot be had.
     """
+    wish, device, axes = wish or TileWish(), device or runtime.device, len(sizes_px)
     limit = runtime.memory_budget_bytes
-    chosen = stage.tile or tile
-    plan = stage.plan or plan_tiles(*canvas_px, chosen, grain_px=stage.grain_px)
-    if stage.tile is not None and stage.plan is None:
+    tile = wished(wish, stage.tile, axes=axes)
+    layout = laid(stage, sizes_px, Rung(tile=tile, batch=1, images=1, device=device))
+    if stage.plan is None and not wish.names_tiles:
         room = tile_memory_bytes(device) if limit is None else limit
-        smallest = max(stage.min_tile_px, chosen.overlap_px + stage.grain_px)
-        while _tile_bytes(stage, plan) > room and chosen.tile_px - stage.grain_px >= smallest:
-            chosen = replace(chosen, tile_px=chosen.tile_px - stage.grain_px)
-            plan = plan_tiles(*canvas_px, chosen, grain_px=stage.grain_px)
-    batch = runtime.batch_tiles
-    if batch is None:
-        area = plan.rows[0][1] * plan.columns[0][1]
-        room = free_memory_bytes(device) if limit is None else limit
-        batch = batch_that_fits(area, stage.bytes_per_px, room)
-    return ChosenTiles(chosen, plan, min(batch, len(plan.boxes)))
+        least = tuple(
+            max(smallest, overlap + grain)
+            for smallest, overlap, grain in zip(
+                per_axis(stage.min_tile_px, axes),
+                tile.sides(axes)[1],
+                per_axis(stage.grain_px, axes),
+                strict=True,
+            )
+        )
+        while layout.working_area_px * stage.bytes_per_px > room:
+            shorter = smaller(layout.rung.tile, axes, by_px=stage.grain_px, least_px=least)
+            if shorter is None:
+                break
+            layout = laid(stage, sizes_px, replace(layout.rung, tile=shorter))
+    room = free_memory_bytes(device) if limit is None else limit
+    fitting = tiles_that_fit(layout.plan.tile_area_px, stage.bytes_per_px, room)
+    at_once = min(images, fitting)
+    batch = fitting // at_once if runtime.batch_tiles is None else runtime.batch_tiles
+    batch = min(batch, len(layout.plan.boxes))
+    return replace(layout, rung=replace(layout.rung, batch=batch, images=at_once))
 
 
-def _tile_bytes(stage: Stage, plan: TilePlan) -> float:
-    return working_area_px(stage, plan) * stage.bytes_per_px
-
-
-def working_area_px(stage: Stage, plan: TilePlan, *, batch: int = 1) -> int:
-    """Return how many output pixels a stage works on at a time: a batch of tiles, or the sample before them."""
-    tiles = batch * plan.rows[0][1] * plan.columns[0][1]
-    if stage.survey is None or len(plan.boxes) == 1:
-        return tiles
-    return max(tiles, crop_grid(plan, stage.survey.size).area_px)
+def laid(stage: Stage, sizes_px: Sequence[int], rung: Rung) -> Layout:
+    """Return the layout of a stage on one rung of the memory ladder."""
+    plan = stage.plan or plan_tiles(sizes_px, rung.tile, grain_px=stage.grain_px)
+    sampled = stage.sampling is not None and len(plan.boxes) > 1
+    return Layout(rung, plan, crop_grid(plan, stage.sampling.size) if sampled and stage.sampling else None)

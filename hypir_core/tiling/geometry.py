@@ -1,58 +1,143 @@
-"""Planes and boxes: geometry in output pixels."""
+"""Boxes and planes: geometry in output pixels, over any number of spatial axes.
+
+A picture has two axes (rows, columns), a volume three (slices, rows, columns). Every size, start and stride is a tuple
+with one entry per axis, the slowest axis first. What is called a pixel of the result is a voxel where there are three.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
+from typing import Protocol
 
 from torch import Tensor
 
 from ..errors import ShapeError
 
+PerAxis = int | tuple[int, ...]
+"""One number for every axis, or one for each."""
+
+
+def per_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """Return one number for each of `axes` axes.
+
+    Raises:
+        ShapeError: there are numbers for another count of axes.
+    """
+    if isinstance(value, int):
+        return (value,) * axes
+    if len(value) != axes:
+        raise ShapeError(f"expected one number, or one for each of {axes} axes, got {tuple(value)}")
+    return tuple(value)
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle of the canvas, in output pixels: rows [y, y+h), columns [x, x+w)."""
+    """A block of the canvas, in output pixels: [start, start + size) along every axis."""
 
-    y: int
-    x: int
-    h: int
-    w: int
+    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Where it ends along every axis, exclusive."""
+        return tuple(start + size for start, size in zip(self.starts, self.sizes, strict=True))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class Readable(Protocol):
+    """What tiles are cut from: a `Plane` in memory, or what is read from a file when it is asked for."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Output pixels that one cell covers, along every axis."""
+        ...
+
+    @property
+    def sizes_px(self) -> tuple[int, ...]:
+        """Size of the canvas, in output pixels."""
+        ...
+
+    @property
+    def images(self) -> int:
+        """How many images lie on each other."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of each image."""
+        ...
+
+    def crop(self, box: Box) -> Tensor:
+        """Return the cells under `box`, [b c *cells]."""
+        ...
+
+
 class Plane:
     """A tensor that knows how many output pixels one of its cells covers.
 
-    Pixels have `stride_px` 1, SD latents 8, the input of a ×4 generator 4. Shape [b c h w].
+    Pixels have stride 1, SD latents 8, the input of a ×4 generator 4; one number stands for all axes. A volume that
+    is enlarged within its slices only has strides (1, 4, 4).
     """
 
-    data_bchw: Tensor
-    stride_px: int = 1
+    __slots__ = ("data", "strides")
+
+    def __init__(self, data: Tensor, strides: PerAxis = 1):
+        self.data = data
+        """[b c *spatial]."""
+        self.strides: tuple[int, ...] = per_axis(strides, data.ndim - 2)
 
     @property
-    def height_px(self) -> int:
-        """Height of the canvas this plane covers, in output pixels."""
-        return self.data_bchw.shape[-2] * self.stride_px
+    def sizes_px(self) -> tuple[int, ...]:
+        """Size of the canvas that this plane covers, in output pixels."""
+        return tuple(map(mul, self.data.shape[2:], self.strides))
 
     @property
-    def width_px(self) -> int:
-        """Width of the canvas this plane covers, in output pixels."""
-        return self.data_bchw.shape[-1] * self.stride_px
+    def axes(self) -> int:
+        """How many spatial axes there are."""
+        return self.data.ndim - 2
+
+    @property
+    def images(self) -> int:
+        """How many images lie on each other."""
+        return self.data.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """Channels of each image."""
+        return self.data.shape[1]
 
     def crop(self, box: Box) -> Tensor:
-        """Return the cells under `box`, as a view [b c box.h/stride box.w/stride].
+        """Return the cells under `box`, as a view [b c *cells].
 
         Raises:
             ShapeError: a corner of the box lies between two cells, or outside the plane.
         """
-        rows, columns = self.cells(box)
-        return self.data_bchw[..., rows, columns]
+        return self.data[(..., *cells_of(box, self))]
 
-    def cells(self, box: Box) -> tuple[slice, slice]:
-        """Return the row and column slices of the cells under `box`; raises as `crop` does."""
-        s = self.stride_px
-        if any(value % s for value in (box.y, box.x, box.h, box.w)):
-            raise ShapeError(f"box {box} does not lie on the grid of {s} px cells")
-        if box.y < 0 or box.x < 0 or box.y + box.h > self.height_px or box.x + box.w > self.width_px:
-            raise ShapeError(f"box {box} leaves the canvas of {self.height_px}×{self.width_px} px")
-        return slice(box.y // s, (box.y + box.h) // s), slice(box.x // s, (box.x + box.w) // s)
+    def of_images(self, images: slice) -> Plane:
+        """Return some of the images, as a view; a single image stands for all and is returned as it is."""
+        return self if self.images == 1 else Plane(self.data[images], self.strides)
+
+
+def cells_of(box: Box, plane: Readable) -> tuple[slice, ...]:
+    """Return the slices of the cells of `plane` under `box`.
+
+    Raises:
+        ShapeError: a corner of the box lies between two cells, or outside the plane.
+    """
+    strides, sizes = plane.strides, plane.sizes_px
+    if len(box.starts) != len(sizes):
+        raise ShapeError(f"box {box} has {len(box.starts)} axes, the canvas has {len(sizes)}")
+    if any(start % s or size % s for start, size, s in zip(box.starts, box.sizes, strides, strict=True)):
+        raise ShapeError(f"box {box} does not lie on the grid of {by(strides)} px cells")
+    if min(box.starts) < 0 or any(end > size for end, size in zip(box.ends, sizes, strict=True)):
+        raise ShapeError(f"box {box} leaves the canvas of {by(sizes)} px")
+    return tuple(
+        slice(start // s, end // s) for start, end, s in zip(box.starts, box.ends, strides, strict=True)
+    )
+
+
+def by(numbers: Sequence[int]) -> str:
+    """Return sizes as people write them: ``512×768``."""
+    return "×".join(map(str, numbers))

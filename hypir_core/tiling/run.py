@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 
@@ -13,132 +12,95 @@ import torch
 from torch import Tensor
 
 from ..device import release_cached_memory
-from ..errors import Cancelled, OutOfMemoryError
+from ..errors import Cancelled, OutOfMemoryError, ShapeError
 from ..progress import Tick
 from ..runtime import Runtime
 from .bad_tiles import Repeat, TileWatch, change
-from .choose import choose_tiles
-from .geometry import Box, Plane
-from .memory import Rung, is_out_of_memory, next_rung
-from .plan import TileConfig, TilePlan, plan_tiles
-from .sample import Survey, crop_grid, take_sample
-from .window import AxisWeights, axis_weights
-
-TileFunction = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
-
-
-def place_nothing(_device: torch.device) -> None:
-    """Move nothing: for stages without weights."""
+from .canvas import Canvas, Emit, MemoryCanvas, StripCanvas
+from .choose import Layout, laid, lay_tiles
+from .geometry import Box, Plane, Readable, per_axis
+from .memory import Ladder, is_out_of_memory, next_rung
+from .plan import TilePlan, TileWish
+from .sample import take_sample
+from .stage import Guide, Stage, StageReport
+from .window import axis_weights
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Stage:
-    """A function from tile to tile: the unit of tiling, batching, progress and timing."""
-
-    name: str
-    """``encode``, ``step 1/4``, ``decode``: shown as progress label and in the report."""
-    run: TileFunction
-    """(tile [n c h/s w/s], guides cropped alike) → [n out_channels h/s' w/s']; tile and guides come on the
-    stage's device in the planes' format; any floating format may be returned."""
-    out_channels: int
-    out_stride_px: int
-    grain_px: int
-    """Tile sizes and starts are multiples of this, in output pixels."""
-    bytes_per_px: float
-    """Working memory per output pixel of a tile, measured; chooses the batch."""
-    place: Callable[[torch.device], None] = place_nothing
-    """Bring the stage's weights to the device before its first tile."""
-    guides: Mapping[str, Plane] = field(default_factory=dict)
-    """Planes cropped with the tile: noise, a ControlNet's picture, a mask."""
-    margin_px: int = 0
-    """Output pixels next to a neighbouring tile that are left out of the blend: the receptive radius of a
-    network whose result there lacks its surroundings; at most half of the overlap is left out."""
-    tile: TileConfig | None = None
-    """This stage's own tiles; None takes the request's."""
-    plan: TilePlan | None = None
-    """Tiles laid by the engine itself, instead of any other; the ladder then leaves their size alone."""
-    weights: tuple[AxisWeights, AxisWeights] | None = None
-    """Blend weights along rows and columns; None makes them of the plan's window and the margin."""
-    min_tile_px: int = 64
-    """The ladder does not go below this."""
-    repeat: TileFunction | None = None
-    """`run` in float32, once more, for a tile that came out wrong (`bad_tiles`)."""
-    survey: Survey | None = None
-    """Looks at a sample of the picture first, where there is more than one tile, so that all are treated alike."""
-    compare: bool = False
-    """Whether a tile that changes far less than its neighbours is wrong; input and output have one shape."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageReport:
-    """How one stage went."""
-
-    name: str
-    tiles: str
-    """The plan in words, with its redundancy."""
-    redundancy: float
-    batch: int
-    device: str
-    seconds: float
-    rungs: tuple[str, ...] = ()
-    """What was given up because memory ran out, in order."""
-    bad_tiles: tuple[str, ...] = ()
-    """Which tiles came out wrong and what was done."""
-
-
-def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime) -> tuple[Plane, StageReport]:
-    """Run `stage` over the whole plane.
+def run_stage(
+    stage: Stage,
+    source: Readable,
+    *,
+    wish: TileWish | None = None,
+    runtime: Runtime,
+    ladder: Ladder | None = None,
+    emit: Emit | None = None,
+) -> tuple[Plane, StageReport]:
+    """Run `stage` over the whole canvas.
 
     Args:
         stage: what to do with a tile.
-        plane: input [b c h/s w/s]; its canvas is a multiple of the stage's grain.
-        tile: the tiles to use unless the stage has its own.
+        source: input [b c *cells]; its canvas is a multiple of the stage's grain.
+        wish: what the user says about tiles.
         runtime: device, batch, memory, progress and cancellation.
+        ladder: what earlier stages of the run learnt about memory.
+        emit: takes the result's rows, top to bottom, instead of a canvas in memory.
 
     Returns:
-        The output plane [b out_channels h/s' w/s'], float32, on the runtime's canvas device, and how it went.
+        The output plane [b c *cells'], float32, on the runtime's canvas device (with `emit`, one without rows), and
+        how it went.
 
     Raises:
         OutOfMemoryError: memory ran out on the last rung of the ladder.
-        Cancelled: the runtime's `cancelled` answered yes.
+        Cancelled: the runtime's `should_stop` answered yes.
         RangeError: a tile has NaN or infinity, in float32 too.
     """
     started = time.perf_counter()
     rungs: list[str] = []
-    canvas_px = (plane.height_px, plane.width_px)
-    rung = Rung(stage.tile or tile, 0, runtime.device)
+    sizes_px, axes = source.sizes_px, len(source.sizes_px)
+    ladder = ladder or Ladder()
+    rung = ladder.learnt.get(stage.kind)
+    device = runtime.device if rung is None else rung.device
+    guides = made(stage.guides)
+    layout = None
     while True:
+        canvases: list[Canvas] = []
         try:
-            stage.place(rung.device)
-            if rung.batch == 0:  # what is free is known when the weights are there
-                chosen = choose_tiles(stage, canvas_px, tile=tile, runtime=runtime, device=rung.device)
-                rung = Rung(chosen.tile, chosen.batch, rung.device)
-            plan = stage.plan or plan_tiles(*canvas_px, rung.tile, grain_px=stage.grain_px)
-            watch = TileWatch(stage.name)
-            with _surveyed(stage, plane, plan, rung.device, tidy=runtime.tidy):
-                out = _run_plan(stage, plane, plan, rung=rung, runtime=runtime, watch=watch)
+            stage.place(device)
+            if rung is None:  # what is free is known when the weights are there
+                layout = lay_tiles(
+                    stage, sizes_px, images=source.images, wish=wish, runtime=runtime, device=device
+                )
+            else:
+                layout = laid(stage, sizes_px, rung)
+            watch = TileWatch(stage.name, stage.watch)
+            out = _run_layout(stage, source, guides, layout, runtime, watch, emit, canvases)
             break
         except (RuntimeError, MemoryError) as err:
-            if not is_out_of_memory(err):
+            if not is_out_of_memory(err) or layout is None:
                 raise
             reason = str(err).splitlines()[0]
         # Outside the except block: there the traceback would keep the failed tile's tensors alive.
-        release_cached_memory(rung.device)
-        smallest = rung.tile.tile_px if stage.plan else stage.min_tile_px
-        lower = next_rung(rung, grain_px=stage.grain_px, min_tile_px=smallest)
-        if lower is None:
+        release_cached_memory(device)
+        smallest = layout.rung.tile.tile_px if stage.plan else stage.min_tile_px
+        lower = next_rung(layout.rung, axes=axes, grain_px=stage.grain_px, min_tile_px=smallest)
+        if lower is None or any(isinstance(canvas, StripCanvas) and canvas.emitted for canvas in canvases):
             raise OutOfMemoryError(
-                f"{stage.name}: out of memory with one {rung.tile.tile_px} px tile on {rung.device} ({reason}); "
-                "close other programs, choose a smaller --scale, or another engine"
+                f"{stage.name}: out of memory with one {layout.rung.tile.tile_px} px tile on {device} ({reason}); "
+                "close other programs, choose a smaller --scale or --tile, or another engine"
             )
         rung, said = lower
+        device = rung.device
         rungs.append(said)
+        ladder.learnt[stage.kind] = rung
+    if stage.after is not None and isinstance(source, Plane):
+        out = stage.after(source, out)
     report = StageReport(
         name=stage.name,
-        tiles=plan.summary(),
-        redundancy=plan.redundancy,
-        batch=rung.batch,
-        device=str(rung.device),
+        tiles=layout.plan.summary(),
+        redundancy=layout.plan.redundancy,
+        batch=layout.rung.batch,
+        images=layout.rung.images,
+        device=str(device),
         seconds=time.perf_counter() - started,
         rungs=tuple(rungs),
         bad_tiles=tuple(watch.notes),
@@ -146,89 +108,160 @@ def run_stage(stage: Stage, plane: Plane, *, tile: TileConfig, runtime: Runtime)
     return out, report
 
 
+def out_cells(stage: Stage, sizes_px: Sequence[int]) -> tuple[int, ...]:
+    """Return the cells of a stage's result along every axis."""
+    strides = per_axis(stage.out_strides, len(sizes_px))
+    return tuple(size // stride for size, stride in zip(sizes_px, strides, strict=True))
+
+
 @torch.no_grad()
-def _run_plan(
-    stage: Stage, plane: Plane, plan: TilePlan, *, rung: Rung, runtime: Runtime, watch: TileWatch
+def _run_layout(
+    stage: Stage,
+    source: Readable,
+    guides: Mapping[str, Plane],
+    layout: Layout,
+    runtime: Runtime,
+    watch: TileWatch,
+    emit: Emit | None,
+    canvases: list[Canvas],
 ) -> Plane:
-    s = stage.out_stride_px
-    images = plane.data_bchw.shape[0]
-    out = torch.zeros(
-        images, stage.out_channels, plan.height_px // s, plan.width_px // s, device=runtime.canvas_device
-    )
-    canvas = Plane(out, s)
-    weights = _blend_weights(stage, plan, out.shape[-2:])
-    boxes = plan.boxes
+    """Run every tile of every image; `canvases` lists those in use, for whoever must know how far it came."""
+    sizes_px, images = source.sizes_px, source.images
+    strides, cells = per_axis(stage.out_strides, len(sizes_px)), out_cells(stage, source.sizes_px)
+    weights = _blend_weights(stage, layout.plan, cells)
+    if emit is not None:
+        if layout.rung.images < images:
+            raise OutOfMemoryError(
+                f"{stage.name}: {images} images at a time do not fit; stream them one by one"
+            )
+        rows = max(size for _, size in layout.plan.axes[0]) // strides[0]
+        strip = StripCanvas(emit, (images, stage.out_channels, *cells), strides, rows)
+        canvases.append(strip)
+        _run_images(stage, source, guides, layout, runtime, watch, strip, weights, progress=(0, 1))
+        return Plane(torch.zeros(images, stage.out_channels, 0, *cells[1:]), strides)
+    out = torch.zeros(images, stage.out_channels, *cells, device=runtime.canvas_device)
+    parts = range(0, images, layout.rung.images)
+    for number, first in enumerate(parts):
+        some = slice(first, min(first + layout.rung.images, images))
+        of_some = source.of_images(some) if isinstance(source, Plane) else source
+        their_guides = {name: guide.of_images(some) for name, guide in guides.items()}
+        canvas = MemoryCanvas(Plane(out[some], strides))
+        canvases.append(canvas)
+        _run_images(
+            stage,
+            of_some,
+            their_guides,
+            layout,
+            runtime,
+            watch,
+            canvas,
+            weights,
+            progress=(number, len(parts)),
+        )
+    return Plane(out, strides)
+
+
+def _run_images(
+    stage: Stage,
+    source: Readable,
+    guides: Mapping[str, Plane],
+    layout: Layout,
+    runtime: Runtime,
+    watch: TileWatch,
+    canvas: Canvas,
+    weights: Sequence[tuple[Tensor, ...]],
+    *,
+    progress: tuple[int, int],
+) -> None:
+    """Run every tile of some images at a time; `progress` says which part of all images these are, and of how many."""
+    boxes, batch, device = layout.plan.boxes, layout.rung.batch, layout.rung.device
+    images, (part, parts) = source.images, progress
     changes: list[float] = []
-    kept: list[Tensor] = []  # of a stage that compares: a tile is judged when its neighbours are there
-    for first in range(0, len(boxes), rung.batch):
-        if runtime.cancelled():
-            raise Cancelled(f"stopped in stage {stage.name!r} after {first} of {len(boxes)} tiles")
-        batch = boxes[first : first + rung.batch]
-        inputs, guides = tile_inputs(stage, plane, batch, rung.device)
-        with torch.inference_mode():  # the canvas itself stays an ordinary tensor, for the caller to work on
-            tiles = stage.run(inputs, guides)
-            tiles = watch.mended(tiles, inputs, batch, _repeater(stage, inputs, guides))
-        for i, (box, tile) in enumerate(zip(batch, tiles.split(images), strict=True)):
-            _blend(canvas, box, tile, weights[first + i])
-            if stage.compare:
-                changes.append(change(inputs[i * images : (i + 1) * images], tile))
-                kept.append(tile.to(out.device))
-        runtime.progress(Tick(stage.name, first + len(batch), len(boxes), out))
-    for i in watch.idle(changes, len(plan.columns)):
-        moved = None
-        if stage.repeat is not None:
-            inputs, guides = tile_inputs(stage, plane, boxes[i : i + 1], rung.device)
-            with torch.inference_mode():
-                again = stage.repeat(inputs, guides).to(out.device)
-            moved = change(inputs, again) > 2 * changes[i]
-            _blend(canvas, boxes[i], again.float() - kept[i].float(), weights[i])
-        watch.report_idle(boxes[i], moved=moved)
-    return canvas
+    kept: list[
+        Tensor
+    ] = []  # of a stage that looks for idle tiles: they are judged when their neighbours are there
+    with _sampled(stage, source, guides, layout, tidy=runtime.tidy):
+        for first in range(0, len(boxes), batch):
+            if runtime.should_stop():
+                raise Cancelled(f"stopped in stage {stage.name!r} after {first} of {len(boxes)} tiles")
+            some = boxes[first : first + batch]
+            inputs, cropped = tile_inputs(guides, source, some, device)
+            tiles = stage.run(inputs, cropped)
+            tiles = watch.mended(tiles, inputs, some, _repeater(stage, inputs, cropped))
+            for i, (box, tile) in enumerate(zip(some, tiles.split(images), strict=True)):
+                if tile.shape[1] != stage.out_channels:
+                    raise ShapeError(
+                        f"{stage.name}: expected {stage.out_channels} channels from the network, got {tile.shape[1]}"
+                    )
+                canvas.add(box, _weighted(tile, weights[first + i]))
+                if stage.watch.idle:
+                    changes.append(change(inputs[i * images : (i + 1) * images], tile))
+                    kept.append(tile.to(runtime.canvas_device))
+            done = part * len(boxes) + first + len(some)
+            runtime.progress(Tick(stage.name, done, parts * len(boxes), canvas.shown()))
+        for i in watch.idle(changes, layout.plan.counts):
+            moved = None
+            if stage.repeat is not None:
+                inputs, cropped = tile_inputs(guides, source, boxes[i : i + 1], device)
+                again = stage.repeat(inputs, cropped).to(runtime.canvas_device)
+                moved = change(inputs, again) > 2 * changes[i]
+                canvas.add(boxes[i], _weighted(again.float() - kept[i].float(), weights[i]))
+            watch.report_idle(boxes[i], moved=moved)
+    canvas.finish()
 
 
 @contextmanager
-def _surveyed(
-    stage: Stage, plane: Plane, plan: TilePlan, device: torch.device, *, tidy: Callable[[], None]
+def _sampled(
+    stage: Stage, source: Readable, guides: Mapping[str, Plane], layout: Layout, *, tidy: Callable[[], None]
 ) -> Iterator[None]:
     """Let the stage look at a sample of the plane, if it wants to and there is more than one tile."""
-    if stage.survey is None or len(plan.boxes) == 1:
+    if stage.sampling is None or layout.crops is None:
         yield
         return
-    sample = take_sample(plane, crop_grid(plan, stage.survey.size))
-    with torch.inference_mode():
-        crops, guides = tile_inputs(stage, plane, sample.boxes, device)
-        seen = stage.survey.look(crops, guides, sample)
+    if not isinstance(source, Plane):
+        raise ShapeError(
+            f"{stage.name}: a sample is taken of a picture in memory, not of one read box by box"
+        )
+    sample = take_sample(source, layout.crops)
+    crops, cropped = tile_inputs(guides, source, sample.boxes, layout.rung.device)
+    seen = stage.sampling.look(crops, cropped, sample)
     tidy()
     with seen:
         yield
     tidy()
 
 
-def _blend_weights(stage: Stage, plan: TilePlan, size: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """Return the weights along rows and columns of every tile, for a canvas of `size` cells."""
-    s = stage.out_stride_px
-    windowed = partial(axis_weights, window=plan.window, margin=stage.margin_px // s)
-    rows, columns = (
+def _blend_weights(stage: Stage, plan: TilePlan, cells: Sequence[int]) -> list[tuple[Tensor, ...]]:
+    """Return the weights along the axes of every tile, for a canvas of `cells`."""
+    n = len(cells)
+    strides, margins = per_axis(stage.out_strides, n), per_axis(stage.margin_px, n)
+    windowed = [
+        partial(axis_weights, window=plan.window, margin=m // s)
+        for m, s in zip(margins, strides, strict=True)
+    ]
+    along = (
         weigh([(start // s, length // s) for start, length in spans], total)
-        for weigh, spans, total in zip(
-            stage.weights or (windowed, windowed), (plan.rows, plan.columns), size, strict=True
-        )
+        for weigh, spans, s, total in zip(stage.weights or windowed, plan.axes, strides, cells, strict=True)
     )
-    return list(product(rows, columns))
+    return list(product(*along))
 
 
-def _blend(canvas: Plane, box: Box, tile: Tensor, weights: tuple[Tensor, Tensor]) -> None:
-    rows, columns = weights
-    weighted = tile.float() * rows.to(tile.device)[:, None] * columns.to(tile.device)
-    canvas.crop(box).add_(weighted.to(canvas.data_bchw.device))
+def _weighted(tile: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    out = tile.float()
+    for axis, along in enumerate(weights, 1):
+        out = out * along.to(tile.device).reshape(-1, *[1] * (len(weights) - axis))
+    return out
 
 
 def tile_inputs(
-    stage: Stage, plane: Plane, boxes: Sequence[Box], device: torch.device
+    guides: Mapping[str, Plane], source: Readable, boxes: Sequence[Box], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return what `stage.run` gets for these boxes: [boxes · images c h w], and the guides cropped alike."""
-    guides = {name: _gather(guide, boxes, device) for name, guide in stage.guides.items()}
-    return _gather(plane, boxes, device), guides
+    """Return what `stage.run` gets for these boxes: [boxes · images c *cells], and the guides cropped alike.
+
+    A guide of one image serves all images of the source.
+    """
+    cropped = {name: _gather(guide, boxes, device, images=source.images) for name, guide in guides.items()}
+    return _gather(source, boxes, device, images=source.images), cropped
 
 
 def _repeater(stage: Stage, inputs: Tensor, guides: Mapping[str, Tensor]) -> Repeat | None:
@@ -239,5 +272,13 @@ def _repeater(stage: Stage, inputs: Tensor, guides: Mapping[str, Tensor]) -> Rep
     return lambda which: repeat(inputs[which], {name: guide[which] for name, guide in guides.items()})
 
 
-def _gather(plane: Plane, boxes: Sequence[Box], device: torch.device) -> Tensor:
-    return torch.cat([plane.crop(box).to(device) for box in boxes])
+def _gather(source: Readable, boxes: Sequence[Box], device: torch.device, *, images: int) -> Tensor:
+    crops = [source.crop(box).to(device) for box in boxes]
+    if source.images != images:
+        crops = [crop.expand(images, *crop.shape[1:]) for crop in crops]
+    return torch.cat(crops)
+
+
+def made(guides: Mapping[str, Guide]) -> dict[str, Plane]:
+    """Return the planes of guides, those made that are functions."""
+    return {name: guide if isinstance(guide, Plane) else guide() for name, guide in guides.items()}

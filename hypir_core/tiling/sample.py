@@ -9,10 +9,11 @@ are together as large as the stage says, in parts of a tile; the plan counts the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 import torch
 from torch import Tensor
@@ -34,26 +35,25 @@ class SampleSize:
 
 @dataclass(frozen=True, kw_only=True)
 class CropGrid:
-    """How many crops a sample has, and how large they are."""
+    """How many crops a sample has along every axis, and how large they are."""
 
-    rows: int
-    columns: int
+    counts: tuple[int, ...]
     side_px: int
 
     @property
     def count(self) -> int:
         """All crops."""
-        return self.rows * self.columns
+        return prod(self.counts)
 
     @property
     def area_px(self) -> int:
         """Of all crops."""
-        return self.count * self.side_px**2
+        return self.count * self.side_px ** len(self.counts)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """Square crops that stand for a picture."""
+    """Crops of equal sides that stand for a picture."""
 
     boxes: tuple[Box, ...]
     shares: Tensor
@@ -63,12 +63,12 @@ class Sample:
 
 
 Look = Callable[[Tensor, Mapping[str, Tensor], Sample], AbstractContextManager[None]]
-"""(crops [crops · images c h w], guides cropped alike, where they are from) → within it the stage's tiles are treated by
-what the crops showed."""
+"""(crops [crops · images c *cells], guides cropped alike, where they are from) → within it the stage's tiles are treated
+by what the crops showed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
+class Sampling:
     """How a stage looks at a sample of the picture before its tiles."""
 
     look: Look
@@ -88,19 +88,24 @@ BAND_PX = 1 << 18
 """Pixels (cells of the plane) whose features are in memory at a time."""
 
 
+POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
 def crop_grid(plan: TilePlan, size: SampleSize) -> CropGrid:
-    """Return a grid of crops of about the size that is asked for; at least 3×3 if that is not far more than a tile.
+    """Return a grid of crops of about the size that is asked for.
+
+    There are at least 3 along an axis if that is not far more than a tile.
 
     Args:
         plan: the tiles that the stage will run. Where they are smaller than a crop, crops are as they are.
         size: what is asked for.
     """
-    tile_px = (plan.rows[0][1], plan.columns[0][1])
-    side = min(size.crop_px, *tile_px)
-    rows, columns = (
-        max(round(length / side * size.of_tile**0.5), min(3, int(1.25 * length / side))) for length in tile_px
+    side = min(size.crop_px, *plan.tile_sizes_px)
+    part = size.of_tile ** (1 / len(plan.sizes_px))
+    counts = (
+        max(round(length / side * part), min(3, int(1.25 * length / side))) for length in plan.tile_sizes_px
     )
-    return CropGrid(rows=rows, columns=columns, side_px=side)
+    return CropGrid(counts=tuple(counts), side_px=side)
 
 
 def take_sample(plane: Plane, grid: CropGrid) -> Sample:
@@ -108,28 +113,32 @@ def take_sample(plane: Plane, grid: CropGrid) -> Sample:
 
     Images of a batch have their crops at the same places, and weights of their own.
     """
-    step = max(1, grid.side_px // plane.stride_px // STEPS)
-    side = grid.side_px // plane.stride_px // step
-    squares = _features(plane.data_bchw, step)
-    crops = F.avg_pool2d(squares, side, stride=1)
-    spread = crops.std((2, 3), correction=0).clamp_min(1e-6)
+    cells = tuple(grid.side_px // stride for stride in plane.strides)
+    steps = tuple(max(1, side // STEPS) for side in cells)
+    sides = tuple(side // step for side, step in zip(cells, steps, strict=True))
+    squares = _features(plane.data, steps)
+    crops = POOLS[plane.axes](squares, sides, stride=1)
+    space = tuple(range(2, squares.ndim))
+    spread = crops.std(space, correction=0).clamp_min(1e-6)[(..., *[None] * plane.axes)]
     spans = (
-        list(zip(_strata(cells, side, n), _strata(cells, 1, n), strict=True))
-        for cells, n in zip(squares.shape[2:], (grid.rows, grid.columns), strict=True)
+        list(zip(_strata(length, side, n), _strata(length, 1, n), strict=True))
+        for length, side, n in zip(squares.shape[2:], sides, grid.counts, strict=True)
     )
     starts = []
-    for (crop_rows, rows), (crop_columns, columns) in product(*spans):
-        wanted = squares[:, :, rows, columns].mean((2, 3))
-        off = (crops[:, :, crop_rows, crop_columns] - wanted[..., None, None]) / spread[..., None, None]
-        y, x = divmod(int(off.square().sum((0, 1)).argmin()), off.shape[3])
-        starts.append((crop_rows.start + y, crop_columns.start + x))
-    taken = torch.stack([crops[:, :, y, x] for y, x in starts]).double()
-    whole = squares.mean((2, 3), dtype=torch.float64)
-    px = step * plane.stride_px
+    for axes in product(*spans):
+        of_crops, of_squares = zip(*axes, strict=True)
+        wanted = squares[(..., *of_squares)].mean(space)[(..., *[None] * plane.axes)]
+        off = ((crops[(..., *of_crops)] - wanted) / spread).square().sum((0, 1))
+        place = torch.unravel_index(off.argmin(), off.shape)
+        starts.append(tuple(span.start + int(at) for span, at in zip(of_crops, place, strict=True)))
+    taken = torch.stack([crops[(..., *start)] for start in starts]).double()
+    whole = squares.mean(space, dtype=torch.float64)
+    px = tuple(step * stride for step, stride in zip(steps, plane.strides, strict=True))
+    sizes = tuple(side * p for side, p in zip(sides, px, strict=True))
     return Sample(
-        boxes=tuple(Box(y * px, x * px, side * px, side * px) for y, x in starts),
+        boxes=tuple(Box(tuple(at * p for at, p in zip(start, px, strict=True)), sizes) for start in starts),
         shares=torch.stack([_calibrated(taken[:, i], whole[i]) for i in range(len(whole))], dim=1),
-        picture_in_crops=plane.height_px * plane.width_px / (side * px) ** 2,
+        picture_in_crops=prod(plane.sizes_px) / prod(sizes),
     )
 
 
@@ -141,27 +150,52 @@ def _strata(cells: int, side: int, count: int) -> Iterator[slice]:
         yield slice(start, max(start, min(round((i + 1) * cells / count) - side, last)) + 1)
 
 
-def _features(x_bchw: Tensor, step: int) -> Tensor:
-    """Return the means of x, x², |∂x| and (∂x)² of every channel over squares of `step`, [b 4c h/step w/step].
+def _features(x: Tensor, steps: tuple[int, ...]) -> Tensor:
+    """Return the means of x, x², |∂x| and (∂x)² of every channel over squares of `steps` cells, [b 4c *cells/steps].
 
     Float32 on the CPU. What is left of the picture after the last whole square does not count.
     """
-    height = x_bchw.shape[2] // step * step
-    rows = max(1, BAND_PX // (step * x_bchw.shape[3])) * step
+    height = x.shape[2] // steps[0] * steps[0]
+    rows = max(1, BAND_PX // (steps[0] * prod(x.shape[3:]))) * steps[0]
     return torch.cat(
-        [_band_features(x_bchw, top, min(top + rows, height), step) for top in range(0, height, rows)], 2
+        [_band_features(x, top, min(top + rows, height), steps) for top in range(0, height, rows)], 2
     )
 
 
-def _band_features(x_bchw: Tensor, top: int, bottom: int, step: int) -> Tensor:
-    band = x_bchw[
-        :, :, top : bottom + 1
-    ].float()  # and the next one's first row, so that no difference is lost
-    band = F.pad(band, (0, 1, 0, bottom + 1 - top - band.shape[2]), mode="replicate")
-    x = band[:, :, :-1, :-1]
-    dy, dx = band[:, :, 1:, :-1] - x, band[:, :, :-1, 1:] - x
-    maps = torch.cat([x, x.square(), dx.abs() + dy.abs(), dx.square() + dy.square()], 1)
-    return F.avg_pool2d(maps, step).cpu()
+def _band_features(x: Tensor, top: int, bottom: int, steps: tuple[int, ...]) -> Tensor:
+    band = x[:, :, top : bottom + 1].float()  # and the next one's first row, so that no difference is lost
+    axes = band.ndim - 2
+    last = bottom + 1 - top - band.shape[2]
+    band = (
+        F.pad(band, (*(0, 1) * (axes - 1), 0, last), mode="replicate")
+        if axes > 1
+        else _repeat_last(band, last)
+    )
+    inside = [slice(-1)] * axes
+    x = band[(..., *inside)]
+    ahead = ([*inside[:i], slice(1, None), *inside[i + 1 :]] for i in range(axes))
+    slopes = [band[(..., *place)] - x for place in ahead]
+    maps = torch.cat(
+        [
+            x,
+            x.square(),
+            _sum(slope.abs() for slope in reversed(slopes)),
+            _sum(s.square() for s in reversed(slopes)),
+        ],
+        1,
+    )
+    return POOLS[axes](maps, steps).cpu()
+
+
+def _repeat_last(line: Tensor, count: int) -> Tensor:
+    return torch.cat([line, *[line[..., -1:]] * count], -1)
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    first, *others = parts
+    for other in others:
+        first = first + other
+    return first
 
 
 def _calibrated(crops: Tensor, whole: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from hypir_core import Request, TargetSize
 )
 def test_edges_are_where_tiles_begin_and_end(reference_mode, edges):
     engine = one_step(GOLDEN / "model", GOLDEN / "lora.pth", reference_mode=reference_mode)
-    request = Request(engine="one-step", target=TargetSize(scale=4))
+    request = Request(target=TargetSize(scale=4))
     rows, columns, plan = tile_edges(engine, torch.rand(1, 3, 256, 256), request)
     assert rows == columns == edges
     assert plan.startswith(f"{'3×3' if reference_mode else '2×2'} tiles")

@@ -45,9 +45,9 @@ def test_the_engine_loads_what_was_made(run):
     lora = folder / "zero.safetensors"
     write_lora(lora, Lora(factors=factors, rank=2, alpha=2.0), form=LoraForm.kohya)
     options = {"base_model": str(folder / "model"), "lora": lora}
-    engine, _ = load_engine("one-step", options=options, device=torch.device("cpu"), dtype="float32")
+    engine = load_engine("one-step", options=options, device=torch.device("cpu"), dtype="float32")
     picture = torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(1))
-    request = Request(engine="one-step", target=TargetSize(scale=1))
+    request = Request(target=TargetSize(scale=1))
     result = restore(engine, picture, request, Runtime()).image_01
     assert result.shape == picture.shape
     assert result.std() > 0

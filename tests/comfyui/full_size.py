@@ -45,9 +45,9 @@ def standalone(folder: Path) -> tuple[Tensor, Tensor]:
         "offline": True,
     }
     device = torch.device("cpu")
-    engine, dtype = load_engine("one-step", options=options, device=device, dtype="float32")
-    request = Request(engine="one-step", target=TargetSize(scale=1.0), prompt=PROMPT)
-    image, runtime = _picture(), Runtime(device=device, dtype=dtype)
+    engine = load_engine("one-step", options=options, device=device, dtype="float32")
+    request = Request(target=TargetSize(scale=1.0), prompt=PROMPT)
+    image, runtime = _picture(), Runtime(device=device)
     whole = restore(engine, image, request, runtime).image_01
     cut = restore(engine, image, replace(request, color_fix=ColorFix.none), runtime).image_01
     return whole, color_fix(cut, image, mode=ColorFix.wavelet, strength=1.0).clamp(0, 1)

@@ -7,18 +7,21 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hypir_core import Request, Runtime
-from hypir_core.color.mode import ColorFix
+from hypir_core import Runtime
 from hypir_core.diffusion.schedule import NoiseSchedule, a_bar_at
-from hypir_core.engines.base import EngineSpec, Prepared
-from hypir_core.engines.diffusion.engine import LATENT_PX, STEP_TILE, OneStep, OneStepNetworks, Prompt
+from hypir_core.engines.base import EngineSpec
+from hypir_core.engines.diffusion.codec import decode_stage
+from hypir_core.engines.diffusion.networks import LATENT_PX
+from hypir_core.engines.diffusion.noise import Noise
+from hypir_core.engines.diffusion.one_step import one_step
+from hypir_core.engines.diffusion.parts import Codec, Condition, Denoiser, Placing
+from hypir_core.engines.diffusion.sizing import HouseSizing, Tiling
 from hypir_core.lora.merge import merge_lora_
 from hypir_core.metrics.seams import seam_measure
 from hypir_core.models.layers.shared_attention import SharedAttention, diffusers_sites
@@ -27,7 +30,8 @@ from hypir_core.models.layers.shared_norms import SharedNorms
 from hypir_core.models.sd.sd21 import SD21_VAE
 from hypir_core.tiling.geometry import Plane
 from hypir_core.tiling.plan import TileConfig, plan_tiles
-from hypir_core.tiling.run import place_nothing, run_stage
+from hypir_core.tiling.run import run_stage
+from hypir_core.weights.spec import Prediction
 from tests.comfyui.server import ROOT
 from tests.comfyui.small_unet import small_unet, write_checkpoint
 
@@ -60,7 +64,7 @@ def in_comfyui(comfyui_here, tmp_path_factory):
 def test_step_and_lora_equal_the_library(in_comfyui, weights, tmp_path):
     folder, unet, lora = weights
     rng = torch.Generator().manual_seed(3)
-    latent = torch.randn(2, 4, 64, 88, generator=rng) / SCALE  # two tiles, surveyed before
+    latent = torch.randn(2, 4, 64, 88, generator=rng) / SCALE  # two tiles, with a sample before
     condition = torch.randn(1, 77, 1024, generator=rng)
     mask = torch.zeros(1, 64, 88)
     mask[..., 32:] = 1
@@ -86,46 +90,25 @@ def test_step_and_lora_equal_the_library(in_comfyui, weights, tmp_path):
         torch.testing.assert_close(masked[..., 32:], got[name][..., 32:])
 
 
-def library_stages(z: torch.Tensor, request: Request, *, condition: object = None, **networks: Any):
-    """Return the library's encode, step and decode of a latent's size, made of what is given of the networks."""
-
-    def nothing(_):
-        raise AssertionError("not used")
-
-    given = {"encode": nothing, "predict": nothing, "decode": nothing, **networks}
-    spec = EngineSpec(
-        name="one-step", family="one_step", weights="", tile=STEP_TILE, color_fix=ColorFix.none, licence=""
-    )
-    engine = OneStep(
-        spec=spec,
-        networks=OneStepNetworks(
-            read_prompt=lambda _: Prompt(condition=condition),
-            place_vae=place_nothing,
-            place_unet=place_nothing,
-            encode_bytes_per_px=1.0,
-            predict_bytes_per_px=1.0,
-            decode_bytes_per_px=1.0,
-            **given,
-        ),
-        a_bar=a_bar_at(NoiseSchedule(), 200),
-        scaling_factor=1.0,
-    )
-    plane = Plane(z, LATENT_PX)
-    return engine.stages(Prepared(plane=plane, content_px=(plane.height_px, plane.width_px)), request)
-
-
 def library_step(unet, z: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-    """Return the library's step stage on diffusers' UNet, picture by picture."""
-    _, step, _ = library_stages(
-        z[:1],
-        Request(),
-        condition=condition,
-        predict=lambda z, c: unet(z, 200, c.expand(len(z), -1, -1)).sample,
-        predict_shared=SharedLayers(norms=SharedNorms(unet)),
+    """Return the library's step on diffusers' UNet, picture by picture."""
+    engine = one_step(
+        EngineSpec(name="one-step", weights=""),
+        codec=Codec(),
+        denoiser=Denoiser(
+            predict=lambda z, _step, c, _guides: unet(z, 200, c.expand(len(z), -1, -1)).sample,
+            placing=Placing(bytes_per_px=1.0, shared=SharedLayers(norms=SharedNorms(unet))),
+        ),
+        conditioner=lambda _image, _request: Condition(),
+        a_bar=a_bar_at(NoiseSchedule(), 200),
+        model_t=200,
+        kind=Prediction.eps,
+        sizing=HouseSizing(),
     )
-    done = [run_stage(step, Plane(one, LATENT_PX), tile=STEP_TILE, runtime=Runtime()) for one in z.split(1)]
+    step = engine.step_stage(engine.steps[0], Condition(value=condition), Noise(0))
+    done = [run_stage(step, Plane(one, LATENT_PX), runtime=Runtime()) for one in z.split(1)]
     assert all(report.tiles.startswith("1×2") for _, report in done)
-    return torch.cat([out.data_bchw for out, _ in done])
+    return torch.cat([out.data for out, _ in done])
 
 
 def library_decode(tensors: dict[str, torch.Tensor], latent: torch.Tensor, tile: TileConfig) -> torch.Tensor:
@@ -135,14 +118,15 @@ def library_decode(tensors: dict[str, torch.Tensor], latent: torch.Tensor, tile:
 
     vae = AutoencoderKL(**SD21_VAE | {"block_out_channels": (32, 64, 128, 128)}).eval()
     vae.load_state_dict(convert_ldm_vae_checkpoint(tensors, vae.config))
-    _, _, decode = library_stages(
-        latent,
-        Request(tile_px=tile.tile_px, overlap_px=tile.overlap_px),
-        decode=lambda z: vae.decode(z).sample,
-        decode_shared=SharedLayers(norms=SharedNorms(vae), attention=SharedAttention(diffusers_sites(vae))),
+    shared = SharedLayers(norms=SharedNorms(vae), attention=SharedAttention(diffusers_sites(vae)))
+    codec = Codec(
+        decode=lambda z: vae.decode(z).sample / 2 + 0.5,
+        decoding=Placing(bytes_per_px=1.0, shared=shared),
+        tile=tile,
     )
-    picture, _ = run_stage(decode, Plane(latent, LATENT_PX), tile=tile, runtime=Runtime())
-    return picture.data_bchw.clamp(0, 1)
+    decode = decode_stage(codec, Tiling(), scale=1.0)
+    picture, _ = run_stage(decode, Plane(latent, LATENT_PX), runtime=Runtime())
+    return picture.data.clamp(0, 1)
 
 
 def test_encode_and_decode_equal_the_stock_nodes(in_comfyui, tmp_path):
@@ -163,7 +147,7 @@ def test_encode_and_decode_equal_the_stock_nodes(in_comfyui, tmp_path):
     for channels in zip(whole[0], tiled[0], strict=True):
         assert torch.corrcoef(torch.stack(channels).flatten(1))[0, 1] > 0.75
     tile = TileConfig(tile_px=256, overlap_px=64)
-    spans = plan_tiles(512, 512, tile, grain_px=LATENT_PX).rows
+    spans = plan_tiles((512, 512), tile, grain_px=LATENT_PX).axes[0]
     edges = [edge for start, length in spans for edge in (start, start + length) if 0 < edge < 512]
     assert seam_measure(tiled, edges, edges) < 1.05 * seam_measure(whole, edges, edges)
     of_vae = {name.removeprefix("vae."): t for name, t in got.items() if name.startswith("vae.")}

@@ -86,7 +86,7 @@ def test_the_pipeline_needs_no_optional_package():
         "import torch\n"
         "from hypir_core import Request, Runtime, load_engine, restore\n"
         "device = torch.device('cpu')\n"
-        "engine, dtype = load_engine('built-in', options={}, device=device, dtype='float32')\n"
+        "engine = load_engine('built-in', device=device, dtype='float32')\n"
         "print(tuple(restore(engine, torch.rand(1, 3, 9, 7), Request(), Runtime()).image_01.shape))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

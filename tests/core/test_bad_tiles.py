@@ -16,12 +16,13 @@ from hypir_core.models.sd.backbone import load_base
 from hypir_core.models.sd.fold import fold_timestep_
 from hypir_core.tiling.bad_tiles import FLAT, LIVELY, TileWatch, change, flat
 from hypir_core.tiling.geometry import Plane
-from hypir_core.tiling.plan import TileConfig
-from hypir_core.tiling.run import Stage, run_stage
+from hypir_core.tiling.plan import TileConfig, TileWish
+from hypir_core.tiling.run import run_stage
+from hypir_core.tiling.stage import Stage, Watch
 from hypir_core.weights.search.locate import locate_base
 
 CPU = torch.device("cpu")
-TILES = TileConfig(tile_px=16, overlap_px=4)
+TILES = TileWish(tile_px=16, overlap_px=4)
 
 
 def smooth(tile, _guides):
@@ -48,10 +49,11 @@ def stage(**more) -> Stage:
             name="step",
             run=smooth,
             out_channels=2,
-            out_stride_px=1,
+            out_strides=1,
             grain_px=1,
             bytes_per_px=8.0,
             min_tile_px=16,
+            tile=TileConfig(),
         ),
         **more,
     )
@@ -74,29 +76,31 @@ def picture(rng):
 )
 def test_a_wrong_tile_is_made_again_and_leaves_no_trace(picture, value, said, batch):
     runtime = Runtime(batch_tiles=batch)
-    right, clean = run_stage(stage(repeat=smooth, compare=True), Plane(picture), tile=TILES, runtime=runtime)
+    right, clean = run_stage(
+        stage(repeat=smooth, watch=Watch(idle=True)), Plane(picture), wish=TILES, runtime=runtime
+    )
     assert clean.bad_tiles == ()
     third = picture[1, 0, 0, 24]  # where the third tile of the first row begins
-    broken = stage(run=failing(third, value), repeat=smooth, compare=True)
+    broken = stage(run=failing(third, value), repeat=smooth, watch=Watch(idle=True))
     if "far less" in said:
         picture = picture[1:]
-        right = Plane(right.data_bchw[1:])
-    mended, report = run_stage(broken, Plane(picture), tile=TILES, runtime=runtime)
+        right = Plane(right.data[1:])
+    mended, report = run_stage(broken, Plane(picture), wish=TILES, runtime=runtime)
     assert report.bad_tiles == (f"step: tile at x 24, y 0: {said}",)
-    torch.testing.assert_close(mended.data_bchw, right.data_bchw)
+    torch.testing.assert_close(mended.data, right.data)
 
 
 def test_without_another_way_a_constant_tile_is_reported_and_nan_refused(picture):
     at = picture[0, 0, 0, 0]
     broken = stage(run=failing(at, lambda tile: tile * 0))
-    _, report = run_stage(broken, Plane(picture), tile=TILES, runtime=Runtime())
+    _, report = run_stage(broken, Plane(picture), wish=TILES, runtime=Runtime())
     assert report.bad_tiles == ("step: tile at x 0, y 0: nearly constant",)
-    idle = stage(run=failing(at, lambda tile: tile), compare=True)
-    _, report = run_stage(idle, Plane(picture[:1]), tile=TILES, runtime=Runtime())
+    idle = stage(run=failing(at, lambda tile: tile), watch=Watch(idle=True))
+    _, report = run_stage(idle, Plane(picture[:1]), wish=TILES, runtime=Runtime())
     assert report.bad_tiles == ("step: tile at x 0, y 0: changed far less than its neighbours",)
     with pytest.raises(RangeError, match="x 0, y 0: NaN or infinity, and this stage cannot"):
         run_stage(
-            stage(run=failing(at, lambda tile: tile / 0)), Plane(picture), tile=TILES, runtime=Runtime()
+            stage(run=failing(at, lambda tile: tile / 0)), Plane(picture), wish=TILES, runtime=Runtime()
         )
 
 
@@ -104,20 +108,23 @@ def test_what_is_no_better_in_float32_is_said_or_refused(picture):
     at = picture[0, 0, 0, 0]
     stuck = failing(at, lambda tile: tile)
     _, report = run_stage(
-        stage(run=stuck, repeat=stuck, compare=True), Plane(picture[:1]), tile=TILES, runtime=Runtime()
+        stage(run=stuck, repeat=stuck, watch=Watch(idle=True)),
+        Plane(picture[:1]),
+        wish=TILES,
+        runtime=Runtime(),
     )
     assert report.bad_tiles == (
         "step: tile at x 0, y 0: changed far less than its neighbours; the same in float32",
     )
     hopeless = failing(at, lambda tile: tile * float("nan"))
     with pytest.raises(RangeError, match="even in float32"):
-        run_stage(stage(run=hopeless, repeat=hopeless), Plane(picture), tile=TILES, runtime=Runtime())
+        run_stage(stage(run=hopeless, repeat=hopeless), Plane(picture), wish=TILES, runtime=Runtime())
 
 
 def test_a_blank_page_is_not_wrong():
     blank = torch.full((1, 2, 40, 40), 0.9) + 0.004 * torch.rand(1, 2, 40, 40)
-    whitened = stage(run=lambda tile, _: torch.ones_like(tile), repeat=smooth, compare=True)
-    assert run_stage(whitened, Plane(blank), tile=TILES, runtime=Runtime())[1].bad_tiles == ()
+    whitened = stage(run=lambda tile, _: torch.ones_like(tile), repeat=smooth, watch=Watch(idle=True))
+    assert run_stage(whitened, Plane(blank), wish=TILES, runtime=Runtime())[1].bad_tiles == ()
 
 
 @given(st.floats(1e-4, 1e4), st.floats(0, 0.2))
@@ -143,17 +150,17 @@ def test_change_is_the_sine_of_the_angle(rng):
 
 def test_idle_tiles_are_judged_by_those_around_them():
     watch = TileWatch("step")
-    assert watch.idle([0.5, 0.5, 0.04, 0.6, 0.5, 0.5], columns=3) == [2]
-    assert watch.idle([0.0], columns=1) == []
-    assert watch.idle([0.0, 0.0, 0.0, 0.0], columns=2) == []
+    assert watch.idle([0.5, 0.5, 0.04, 0.6, 0.5, 0.5], counts=(2, 3)) == [2]
+    assert watch.idle([0.0], counts=(1, 1)) == []
+    assert watch.idle([0.0, 0.0, 0.0, 0.0], counts=(2, 2)) == []
     # A calm region next to a busy one is no fault.
-    assert watch.idle([0.02, 0.02, 0.5, 0.02, 0.02, 0.5], columns=3) == []
+    assert watch.idle([0.02, 0.02, 0.5, 0.02, 0.02, 0.5], counts=(2, 3)) == []
 
 
 @pytest.fixture
 def engine(golden):
     given = {"lora": golden / "hypir" / "lora.pth", "base_model": str(golden / "hypir" / "model")}
-    return load_engine("one-step", options=given, device=CPU, dtype="float32")[0]
+    return load_engine("one-step", options=given, device=CPU, dtype="float32")
 
 
 def overflowing(engine, golden, dtype, factor):
@@ -161,17 +168,16 @@ def overflowing(engine, golden, dtype, factor):
     backbone = load_base(locate_base(str(golden / "hypir" / "model")))
     fold_timestep_(backbone.unet, 200)
     backbone.vae.decoder.conv_in.weight.data *= factor
-    return replace(engine, networks=diffusers_networks(backbone, dtype=dtype, device=CPU))
+    made = diffusers_networks(backbone, dtype=dtype, device=CPU)
+    return replace(engine, codec=made.codec, denoiser=made.denoiser, conditioner=made.conditioner)
 
 
 def test_a_network_that_overflows_in_half_precision(engine, golden, rng):
     photo = torch.rand(1, 3, 520, 160, generator=rng)
-    request = Request(engine="one-step", target=TargetSize(scale=1), tile_px=384, overlap_px=64)
+    request = Request(target=TargetSize(scale=1), tile=TileWish(tile_px=384, overlap_px=64))
 
     def run(dtype, factor):
-        return restore(
-            overflowing(engine, golden, dtype, factor), photo, request, Runtime(dtype=dtype, batch_tiles=2)
-        )
+        return restore(overflowing(engine, golden, dtype, factor), photo, request, Runtime(batch_tiles=2))
 
     half, full = run(torch.float16, 2e5), run(torch.float32, 2e5)
     assert "decode: tile at x 0, y 0: NaN or infinity; repeated in float32" in half.report.notes

@@ -11,16 +11,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hypir_core import Request, Runtime, TargetSize, load_engine
 from hypir_core.cli import main
+from hypir_core.engines.diffusion.parts import Codec, Denoiser
 from hypir_core.errors import ConfigError
 from hypir_core.image.size import parse_size
 from hypir_core.measure import against
 from hypir_core.measure.matrix_rate import matrix_flops_per_second
 from hypir_core.measure.memory import PeakMemory
 from hypir_core.measure.run import Case
-from hypir_core.measure.work import count_work
-from hypir_core.pipeline import tile_for
-from hypir_core.tiling.choose import choose_tiles
-from hypir_core.tiling.sample import crop_grid
+from hypir_core.measure.work import lay_run, warm_up
+from hypir_core.tiling.geometry import Plane
+from hypir_core.tiling.plan import TileWish
 
 CPU = torch.device("cpu")
 
@@ -78,46 +78,49 @@ def test_a_table_without_json(capsys):
 
 def test_work_is_counted_for_all_tiles():
     """Twice the area is twice the arithmetic, where tiles do not overlap: 2·9·in·out per pixel and layer."""
-    engine, dtype = load_engine("built-in", options={}, device=CPU, dtype="float32")
+    engine = load_engine("built-in", options={}, device=CPU, dtype="float32")
     layers = [m for m in engine.net.modules() if isinstance(m, torch.nn.Conv2d)]
     per_input_px = sum(2 * layer.weight.numel() for layer in layers)
-    request = Request(target=TargetSize(scale=4), tile_px=128, overlap_px=0)
+    request = Request(target=TargetSize(scale=4), tile=TileWish(tile_px=128, overlap_px=0))
     for width in (32, 64):
-        prepared = engine.prepare(torch.rand(1, 3, 32, width), (128, 4 * width), request)
-        (work,) = count_work(
-            engine.stages(prepared, request),
-            prepared.plane,
-            tile=tile_for(request, engine.spec.tile),
-            runtime=Runtime(dtype=dtype, batch_tiles=1),
-        )
-        assert work.tiles == width // 32
+        prepared = engine.prepare(Plane(torch.rand(1, 3, 32, width)), (128, 4 * width), request)
+        (work,) = warm_up(engine, prepared, request, Runtime(batch_tiles=1))
+        (laid,) = lay_run(engine, prepared, request, Runtime(batch_tiles=1))
+        assert laid.tiles == width // 32
         assert work.flops == per_input_px * 32 * width
 
 
 def test_the_sample_before_the_tiles_is_work_too(golden):
     options = {"base_model": str(golden / "hypir" / "model"), "lora": str(golden / "hypir" / "lora.pth")}
-    request = Request(engine="one-step", target=TargetSize(scale=4), tile_px=320, overlap_px=32)
-    engine, dtype = load_engine("one-step", options=options, device=CPU, dtype="float32")
-    prepared = engine.prepare(torch.rand(1, 3, 128, 160), (512, 640), request)
-    runtime = Runtime(dtype=dtype, batch_tiles=1)
-    tile = tile_for(request, engine.spec.tile)
-    stages = engine.stages(prepared, request)
-    alone = [replace(stage, survey=None) for stage in stages]
-    with_sample, without = (
-        count_work(s, prepared.plane, tile=tile, runtime=runtime) for s in (stages, alone)
-    )
-    for stage, more, less in zip(stages, with_sample, without, strict=True):
-        assert more.tiles == less.tiles > 1
-        side = stage.survey.size.crop_px
-        channels, stride = (3, 1) if stage.name == "encode" else (4, 8)
-        with FlopCounterMode(display=False) as of_crop, torch.inference_mode():
-            stage.run(torch.rand(1, channels, side // stride, side // stride), {})
-        size = (prepared.plane.height_px, prepared.plane.width_px)
-        plan = choose_tiles(stage, size, tile=tile, runtime=runtime, device=CPU).plan
-        crops = crop_grid(plan, stage.survey.size).count
+    request = Request(target=TargetSize(scale=4), tile=TileWish(tile_px=320, overlap_px=32))
+    engine = load_engine("one-step", options=options, device=CPU, dtype="float32")
+    prepared = engine.prepare(Plane(torch.rand(1, 3, 128, 160)), (512, 640), request)
+    runtime = Runtime(batch_tiles=1)
+    alone = replace(engine, codec=apart(engine.codec), denoiser=without_sharing(engine.denoiser))
+    with_sample, without = (warm_up(e, prepared, request, runtime) for e in (engine, alone))
+    for laid, more, less in zip(
+        lay_run(engine, prepared, request, runtime), with_sample, without, strict=True
+    ):
+        assert laid.tiles > 1
+        assert laid.layout.crops is not None
+        side = laid.layout.crops.side_px
+        channels, stride = (3, 1) if more.name == "encode" else (4, 8)
+        with FlopCounterMode(display=False) as of_crop, torch.no_grad():
+            laid.stage.run(torch.rand(1, channels, side // stride, side // stride), {})
+        crops = laid.layout.crops.count
         assert crops > 1
         # a prompt is projected once for all crops
         assert (more.flops - less.flops) / of_crop.get_total_flops() == pytest.approx(crops, rel=0.05)
+
+
+def apart(codec: Codec) -> Codec:
+    """A codec that treats every tile by itself."""
+    encoding, decoding = (replace(placing, shared=None) for placing in (codec.encoding, codec.decoding))
+    return replace(codec, encoding=encoding, decoding=decoding)
+
+
+def without_sharing(denoiser: Denoiser) -> Denoiser:
+    return replace(denoiser, placing=replace(denoiser.placing, shared=None))
 
 
 def test_peak_memory_sees_what_was_held():

@@ -27,7 +27,7 @@ def pairs() -> list[tuple[torch.Tensor, torch.Tensor]]:
 @pytest.fixture(scope="module")
 def restored(pairs) -> dict[str, list[torch.Tensor]]:
     engines = {
-        name: load_engine(name, options={}, device=CPU, dtype="float32")[0]
+        name: load_engine(name, options={}, device=CPU, dtype="float32")
         for name in ("built-in", "built-in-sharp")
     }
     made = {
@@ -65,7 +65,7 @@ def test_colours_stay(restored, pairs, name):
 
 
 def test_the_sharp_one_says_what_it_is():
-    engine, _ = load_engine("built-in-sharp", options={}, device=CPU)
+    engine = load_engine("built-in-sharp", options={}, device=CPU)
     assert engine.spec.name == "built-in-sharp"
     assert engine.spec.weights.startswith("restorer_x4_sharp.safetensors sha256:")
     assert engine.spec.licence == "Apache-2.0"

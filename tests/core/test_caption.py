@@ -368,7 +368,7 @@ def test_cancel_ends_the_wait(server):
     server.replies = [Reply(503)]
     start = time.monotonic()
     with pytest.raises(Cancelled):
-        asking(server, pause_s=30.0)(GREY, cancelled=lambda: bool(server.asked))
+        asking(server, pause_s=30.0)(GREY, should_stop=lambda: bool(server.asked))
     assert time.monotonic() - start < 5.0
 
 
@@ -449,7 +449,7 @@ def test_vlm_loads_late_and_unloads(blip):
 def test_vlm_that_ends_before_it_began(blip, caplog):
     captioner: Any = load_captioner("vlm", {"model": str(blip), "device": "cpu", "max_new_tokens": 8})
     with pytest.raises(Cancelled):
-        captioner(GREY, cancelled=lambda: True)
+        captioner(GREY, should_stop=lambda: True)
     with torch.no_grad():
         captioner._vlm.model.text_decoder.cls.predictions.bias[3] = 1e4  # the end mark
     with caplog.at_level(logging.WARNING), pytest.raises(CaptionError, match="said nothing"):

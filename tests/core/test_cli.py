@@ -66,7 +66,7 @@ def test_restore_writes_picture_report_and_comparison(photo, tmp_path):
     assert entry["status"] == "done"
     assert entry["report"]["stages"][0]["redundancy"] == 1.0
     written = read_text(out)
-    assert json.loads(written["hypir.request"])["engine"] == "built-in"
+    assert json.loads(written["hypir.report"])["engine"] == "built-in"
     assert json.loads(written["hypir.report"])["output_px"] == [144, 192]
     assert min(pixels_of(compare).size) > 144
 

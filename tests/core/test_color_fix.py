@@ -154,7 +154,7 @@ def test_every_block_sees_its_original_neighbours(height, width, halo_px, extra_
     image = original.clone()
 
     def negate(clip, box):
-        seen = original[..., box.y : box.y + box.h, box.x : box.x + box.w]
+        seen = original[..., box.starts[0] : box.ends[0], box.starts[1] : box.ends[1]]
         assert torch.equal(clip, seen)
         return -clip - 1
 
@@ -190,7 +190,7 @@ def test_cancelling_stops_before_the_next_block():
             strength=1,
             block_px=40,
             progress=ticks.append,
-            cancelled=lambda: len(ticks) == 2,
+            should_stop=lambda: len(ticks) == 2,
         )
     assert len(ticks) == 2
 

@@ -236,7 +236,7 @@ def test_control_c_leaves_a_part_that_the_next_call_resumes(shelf: Shelf, tmp_pa
 def test_cancelled_stops_and_keeps_the_part(shelf: Shelf, tmp_path: Path):
     shelf.items[address()] = Item()
     with pytest.raises(Cancelled, match="resumes"):
-        get(source(shelf), tmp_path, cancelled=lambda: True)
+        get(source(shelf), tmp_path, should_stop=lambda: True)
     assert not (tmp_path / "unet/model.bin").exists()
     assert part_path(tmp_path / "unet/model.bin", SHA256).stat().st_size > 0
 

@@ -14,14 +14,17 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from hypir_core import ColorFix, Request, Runtime, TargetSize, load_engine, restore
-from hypir_core.engines.catalog import ENGINES, OneStepOptions
-from hypir_core.engines.diffusion.engine import canvas_for, mirror_to
+from hypir_core.engines.catalog import ENGINES
+from hypir_core.engines.diffusion.options import OneStepOptions
 from hypir_core.engines.diffusion.reference import original_spans, original_weights
+from hypir_core.engines.diffusion.sizing import canvas_for, mirror_to
 from hypir_core.errors import ConfigError, SpecMismatchError, WeightsError, WeightsNotFoundError
 from hypir_core.models.sd import vae_exact
 from hypir_core.models.sd.backbone import load_base
 from hypir_core.models.sd.vae_exact import exact_decode, exact_encode
-from hypir_core.tiling.plan import TileConfig
+from hypir_core.tiling.choose import lay_tiles
+from hypir_core.tiling.geometry import Plane
+from hypir_core.tiling.plan import TileWish
 from hypir_core.weights.search.locate import locate_base
 from tests.core.reference_models import read_text_encoder
 
@@ -31,7 +34,7 @@ SAME_SIZE = TargetSize(scale=1)
 
 def load(golden, dtype="float32", **options):
     given = {"lora": golden / "hypir" / "lora.pth", "base_model": str(golden / "hypir" / "model")}
-    return load_engine("one-step", options=given | options, device=CPU, dtype=dtype)[0]
+    return load_engine("one-step", options=given | options, device=CPU, dtype=dtype)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +50,7 @@ def photo_01(golden):
 
 def run(engine, image_01, **wishes):
     mask_01, runtime = wishes.pop("mask_01", None), wishes.pop("runtime", Runtime())
-    request = Request(engine="one-step", **{"target": SAME_SIZE} | wishes)
+    request = Request(**{"target": SAME_SIZE} | wishes)
     return restore(engine, image_01, request, runtime, mask_01=mask_01)
 
 
@@ -79,31 +82,37 @@ def test_one_tile_equals_the_libraries_called_directly(golden, photo_01):
 
 def test_tiles_change_nothing_for_networks_that_look_at_one_cell(engine, rng):
     """A mean per cell as encoder, a tenth as prediction, a repetition as decoder: known in closed form."""
-    networks = replace(
-        engine.networks,
-        encode=lambda x: F.avg_pool2d(x, 8).repeat(1, 2, 1, 1)[:, :4],
-        predict=lambda z, _: 0.1 * z,
-        decode=lambda z: F.interpolate(z[:, :3], scale_factor=8, mode="nearest"),
+    codec = replace(
+        engine.codec,
+        encode=lambda x: F.avg_pool2d(x * 2 - 1, 8).repeat(1, 2, 1, 1)[:, :4],
+        decode=lambda z: F.interpolate(z[:, :3], scale_factor=8, mode="nearest") / 2 + 0.5,
     )
-    local = replace(engine, networks=networks)
-    picture = torch.rand(1, 3, 320, 456, generator=rng)
-    factor = (1 - 0.1 * (1 - engine.a_bar) ** 0.5) / engine.a_bar**0.5
+    denoiser = replace(engine.denoiser, predict=lambda z, *_: 0.1 * z)
+    local = replace(engine, codec=codec, denoiser=denoiser)
+    picture, a_bar = torch.rand(1, 3, 320, 456, generator=rng), engine.steps[0].a_bar
+    factor = (1 - 0.1 * (1 - a_bar) ** 0.5) / a_bar**0.5
     padded = mirror_to(picture, (320, 512))
     cells = F.avg_pool2d(padded * 2 - 1, 8) * factor / 2 + 0.5
     expected = F.interpolate(cells, scale_factor=8, mode="nearest")[..., :456].clamp(0, 1)
     for tile_px, overlap_px in ((512, 0), (128, 0), (128, 64), (192, 64)):
-        out = run(local, picture, tile_px=tile_px, overlap_px=overlap_px, color_fix=ColorFix.none)
+        out = run(
+            local,
+            picture,
+            tile=TileWish(tile_px=tile_px, overlap_px=overlap_px),
+            color_fix=ColorFix.none,
+        )
         torch.testing.assert_close(out.image_01, expected, rtol=0, atol=1e-5)
     assert all("1×1" not in stage.tiles for stage in out.report.stages)
 
 
 def test_every_stage_has_its_own_default_tiles(engine):
-    prepared = engine.prepare(torch.rand(1, 3, 8, 8), (1024, 2048), Request())
+    prepared = engine.prepare(Plane(torch.rand(1, 3, 8, 8)), (1024, 2048), Request())
     encode, step, decode = engine.stages(prepared, Request())
     assert encode.tile == decode.tile
-    assert encode.tile.tile_px > engine.spec.tile.tile_px
-    assert step.tile is None
-    assert all(stage.tile is None for stage in engine.stages(prepared, Request(tile_px=256)))
+    assert encode.tile.tile_px > step.tile.tile_px
+    for stage in (encode, step, decode):
+        laid = lay_tiles(stage, (1024, 2048), wish=TileWish(tile_px=256), runtime=Runtime())
+        assert laid.rung.tile.tile_px == 256
     assert [stage.name for stage in (encode, step, decode)] == ["encode", "step 1/1", "decode"]
 
 
@@ -152,7 +161,7 @@ def test_coeff_t_only_changes_how_the_prediction_is_applied(golden, engine, rng)
     z = torch.randn(1, 4, 16, 16, generator=rng)
 
     def x0(engine):
-        prepared = engine.prepare(torch.rand(1, 3, 8, 8), (128, 128), Request())
+        prepared = engine.prepare(Plane(torch.rand(1, 3, 8, 8)), (128, 128), Request())
         return engine.stages(prepared, Request())[1].run(z, {})
 
     eps = (1.151869 * z - x0(engine)) / 0.571666
@@ -200,8 +209,7 @@ def test_mirroring_is_numpys_reflection(length, extra):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.03), ("float16", 0.004)])
 def test_half_formats_stay_close(golden, engine, photo_01, dtype, tolerance):
-    chosen = getattr(torch, dtype)
-    out = run(load(golden, dtype=dtype), photo_01, runtime=Runtime(dtype=chosen)).image_01
+    out = run(load(golden, dtype=dtype), photo_01).image_01
     assert out.dtype == torch.float32
     assert (out - run(engine, photo_01).image_01).abs().mean() < tolerance
 
@@ -285,7 +293,7 @@ def test_the_exact_vae_equals_the_untiled_one(golden, rng, monkeypatch, size):
 
 def test_the_exact_mode_equals_one_tile(golden, engine, photo_01):
     big = photo_01.repeat(1, 1, 2, 2)[..., :256, :256]
-    whole = run(engine, big, tile_px=512, overlap_px=0)
+    whole = run(engine, big, tile=TileWish(tile_px=512, overlap_px=0))
     exact = run(load(golden, vae_exact=True), big)
     assert all("1×1" in stage.tiles for stage in whole.report.stages)
     torch.testing.assert_close(exact.image_01, whole.image_01, rtol=0, atol=1e-4)
@@ -305,7 +313,7 @@ def test_listing_the_engine_imports_nothing_heavy():
 def test_reference_mode_needs_multiples_of_8(golden, photo_01):
     reference = load(golden, reference_mode=True)
     with pytest.raises(ConfigError, match="multiples of 8"):
-        reference.prepare(photo_01, (0, 0), Request(tile_px=100))
+        reference.prepare(Plane(photo_01), (0, 0), Request(tile=TileWish(tile_px=100)))
 
 
 @given(st.integers(128, 4000), st.sampled_from([(128, 64), (128, 0), (192, 96), (512, 128)]))
@@ -314,7 +322,7 @@ def test_the_originals_tiles_cover_and_weigh_to_one(length, layout):
     tile_px, overlap_px = layout
     if length < tile_px:
         return
-    spans = original_spans(length, TileConfig(tile_px=tile_px, overlap_px=overlap_px))
+    spans = original_spans(length, tile_px, overlap_px)
     assert spans[0][0] == 0
     assert sum(spans[-1]) == length
     assert all(start % (tile_px - overlap_px) == 0 for start, _ in spans[:-1])

@@ -22,11 +22,11 @@ pytestmark = [
 def test_one_tile_equals_diffusers_modules_called_directly(rng):
     picture = torch.rand(1, 3, 512, 512, generator=rng)
     expected = directly(picture)
-    engine, dtype = load_engine(
+    engine = load_engine(
         "one-step", options={"random_weights": "sd21"}, device=torch.device("cpu"), dtype="float32"
     )
-    request = Request(engine="one-step", target=TargetSize(scale=1), color_fix=ColorFix.none)
-    restored = restore(engine, picture, request, Runtime(dtype=dtype))
+    request = Request(target=TargetSize(scale=1), color_fix=ColorFix.none)
+    restored = restore(engine, picture, request, Runtime())
     assert [stage.tiles[:3] for stage in restored.report.stages] == ["1×1"] * 3
     difference = (restored.image_01 - expected).abs()
     print(f"max {difference.max():.2e}, mean {difference.mean():.2e}")

@@ -11,8 +11,9 @@ from hypir_core import Request, Runtime, TargetSize, TileConfig, load_engine, re
 from hypir_core.cli import main
 from hypir_core.measure.device_speed import matrix_rate, remember, shares_of_matrix_rate
 from hypir_core.measure.planner import plan_run
-from hypir_core.tiling.choose import choose_tiles
-from hypir_core.tiling.run import Stage
+from hypir_core.tiling.choose import lay_tiles
+from hypir_core.tiling.plan import TileWish
+from hypir_core.tiling.stage import Stage
 
 CPU = torch.device("cpu")
 
@@ -24,12 +25,12 @@ def own_cache(tmp_path, monkeypatch):
     remember("built-in", CPU, torch.float32, rate=1e12, shares={})
 
 
-def stage(*, own: TileConfig | None, bytes_per_px: float = 1000.0) -> Stage:
+def stage(*, own: TileConfig, bytes_per_px: float = 1000.0) -> Stage:
     return Stage(
         name="stage",
         run=lambda tile, _: tile,
         out_channels=3,
-        out_stride_px=1,
+        out_strides=1,
         grain_px=8,
         bytes_per_px=bytes_per_px,
         tile=own,
@@ -60,7 +61,7 @@ def test_the_sample_before_several_tiles_is_counted():
 
 
 def test_a_benchmark_teaches_the_plan_its_seconds():
-    shares = {"encode": 0.5, "step 1/1": 0.25, "decode": 0.5}
+    shares = {"encode": 0.5, "step": 0.25, "decode": 0.5}
     remember("one-step", CPU, torch.bfloat16, rate=2e12, shares=shares)
     plan = plan_run("one-step", (512, 512), options={}, device=CPU, dtype="bfloat16")
     assert plan.stages[1].seconds == pytest.approx(plan.stages[1].flops / 0.5e12)
@@ -71,9 +72,9 @@ def test_a_benchmark_teaches_the_plan_its_seconds():
 @pytest.mark.parametrize("size_px", [(160, 200), (1400, 1200)])
 def test_what_is_planned_is_what_is_run(size_px):
     planned = plan_run("built-in", size_px, options={}, device=CPU, dtype="float32")
-    engine, dtype = load_engine("built-in", options={}, device=CPU, dtype="float32")
+    engine = load_engine("built-in", options={}, device=CPU, dtype="float32")
     picture = torch.rand(1, 3, size_px[0] // 4, size_px[1] // 4)
-    report = restore(engine, picture, Request(target=TargetSize(scale=4)), Runtime(dtype=dtype)).report
+    report = restore(engine, picture, Request(target=TargetSize(scale=4)), Runtime()).report
     assert report.output_px == planned.output_px
     assert [(s.name, s.tiles, s.batch) for s in report.stages] == [
         (s.name, s.tiles, s.batch) for s in planned.stages
@@ -85,28 +86,28 @@ def test_less_memory_never_means_more_of_it():
     taken = []
     for mib in (32, 64, 128, 256, 512, 1024, 2048, 8192):
         runtime = Runtime(memory_budget_bytes=mib << 20)
-        chosen = choose_tiles(stage(own=tile), (2048, 2048), tile=tile, runtime=runtime, device=CPU)
-        taken.append(chosen.batch * chosen.tile_area_px * 1000)
+        chosen = lay_tiles(stage(own=tile), (2048, 2048), runtime=runtime)
+        taken.append(chosen.rung.batch * chosen.plan.tile_area_px * 1000)
         assert taken[-1] <= mib << 20
-        assert chosen.tile.overlap_px == 64
+        assert chosen.rung.tile.overlap_px == 64
     assert taken == sorted(taken)
     assert taken[-1] > 8 * taken[0]
 
 
 def test_a_tile_that_the_user_asked_for_is_tried_as_it_is():
-    asked = TileConfig(tile_px=768, overlap_px=64)
+    asked = TileWish(tile_px=768, overlap_px=64)
     runtime = Runtime(memory_budget_bytes=1 << 20)
-    chosen = choose_tiles(stage(own=None), (2048, 2048), tile=asked, runtime=runtime, device=CPU)
-    assert chosen.tile == asked
-    assert chosen.batch == 1
+    chosen = lay_tiles(stage(own=TileConfig()), (2048, 2048), wish=asked, runtime=runtime)
+    assert chosen.rung.tile == TileConfig(tile_px=768, overlap_px=64)
+    assert chosen.rung.batch == 1
 
 
 def test_one_tile_on_a_cpu_stays_below_two_gib():
     big = TileConfig(tile_px=768, overlap_px=64)
     heavy = stage(own=big, bytes_per_px=6000.0)
-    chosen = choose_tiles(heavy, (4096, 4096), tile=big, runtime=Runtime(), device=CPU)
-    assert chosen.tile_area_px * 6000 <= 2 << 30
-    assert chosen.tile.tile_px > 400
+    chosen = lay_tiles(heavy, (4096, 4096), runtime=Runtime())
+    assert chosen.plan.tile_area_px * 6000 <= 2 << 30
+    assert chosen.rung.tile.tile_px > 400
 
 
 def test_the_matrix_rate_is_measured_once(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from torch import nn
 
 from hypir_core import Runtime, read_picture, to_planes
 from hypir_core.models.layers.shared_norms import SharedNorms
-from hypir_core.tiling import sample as survey
+from hypir_core.tiling import sample as sampling
 from hypir_core.tiling.geometry import Plane
-from hypir_core.tiling.plan import TileConfig, TilePlan, plan_tiles
-from hypir_core.tiling.run import Stage, run_stage
-from hypir_core.tiling.sample import CropGrid, SampleSize, Survey, crop_grid, take_sample
+from hypir_core.tiling.plan import TileConfig, TilePlan, TileWish, plan_tiles
+from hypir_core.tiling.run import run_stage
+from hypir_core.tiling.sample import CropGrid, SampleSize, Sampling, crop_grid, take_sample
+from hypir_core.tiling.stage import Stage
 
 EXAMPLES = Path(__file__).parents[2] / "hypir_core" / "examples"
 
@@ -144,7 +146,7 @@ def test_a_constant_group_has_no_variance():
 
 
 def plan(height: int, width: int, tile: int) -> TilePlan:
-    return plan_tiles(height, width, TileConfig(tile_px=tile, overlap_px=32), grain_px=8)
+    return plan_tiles((height, width), TileConfig(tile_px=tile, overlap_px=32), grain_px=8)
 
 
 @pytest.mark.parametrize(("height", "width", "tile"), [(1024, 1024, 576), (2048, 512, 512), (640, 1344, 300)])
@@ -156,12 +158,16 @@ def test_a_sample_has_a_crop_in_every_part_and_the_size_asked_for(height, width,
     plane = Plane(torch.rand(1, 2, height // stride_px, width // stride_px), stride_px)
     boxes = take_sample(plane, grid).boxes
     assert len(boxes) == grid.count
-    share = sum(b.h * b.w for b in boxes) / (tiles.rows[0][1] * tiles.columns[0][1])
+    share = sum(prod(b.sizes) for b in boxes) / tiles.tile_area_px
     assert 0.65 * of_tile < share < (1.4 * of_tile if tile > 400 else 1.6)
     assert grid.count >= 9
-    assert all(0 <= b.y <= height - b.h and 0 <= b.x <= width - b.w for b in boxes)
-    assert all(b.h == b.w == 96 and b.y % 24 == b.x % 24 == 0 for b in boxes)
-    parts = {(int((b.y + 48) * grid.rows / height), int((b.x + 48) * grid.columns / width)) for b in boxes}
+    assert all(min(b.starts) >= 0 and b.ends <= (height, width) and b.ends[1] <= width for b in boxes)
+    assert all(b.sizes == (96, 96) and not any(at % 24 for at in b.starts) for b in boxes)
+    sizes = (height, width)
+    parts = {
+        tuple(int((at + 48) * n / size) for at, n, size in zip(b.starts, grid.counts, sizes, strict=True))
+        for b in boxes
+    }
     assert len(parts) == grid.count
 
 
@@ -170,7 +176,8 @@ def test_crops_of_small_tiles_are_no_larger_than_they(tile):
     tiles = plan(512, 512, tile)
     grid = crop_grid(tiles, SampleSize(crop_px=128, of_tile=0.5))
     sample = take_sample(Plane(torch.rand(1, 4, 64, 64), 8), grid)
-    assert all(b.h == b.w <= tiles.rows[0][1] and b.h % 8 == 0 for b in sample.boxes)
+    assert all(len({*b.sizes}) == 1 and b.sizes <= tiles.tile_sizes_px for b in sample.boxes)
+    assert all(side % 8 == 0 for b in sample.boxes for side in b.sizes)
     assert sample.shares.shape == (len(sample.boxes), 1)
 
 
@@ -178,7 +185,7 @@ def test_the_most_typical_crop_stands_for_a_part():
     """A small bright thing in a dark part: the crop shows as much of it as the part has."""
     x = torch.zeros(1, 1, 128, 128)
     x[..., 40:56, 40:56] = 1  # 1/16 of the upper left part, all of it within one of the crops
-    sample = take_sample(Plane(x), CropGrid(rows=2, columns=2, side_px=32))
+    sample = take_sample(Plane(x), CropGrid(counts=(2, 2), side_px=32))
     seen = [float(Plane(x).crop(box).mean()) for box in sample.boxes]
     assert 0 < seen[0] <= 0.25
     assert seen[1:] == [0, 0, 0]
@@ -187,31 +194,31 @@ def test_the_most_typical_crop_stands_for_a_part():
 def test_shares_bring_the_sample_nearer_to_the_whole():
     photo, _ = to_planes(read_picture(EXAMPLES / "astronaut.jpg"))
     plane = Plane(photo[..., :504, :504])
-    sample = take_sample(plane, CropGrid(rows=4, columns=4, side_px=64))
+    sample = take_sample(plane, CropGrid(counts=(4, 4), side_px=64))
     assert sample.shares.shape == (16, 1)
     assert bool((sample.shares > 0).all())
     assert float(sample.shares.sum()) == pytest.approx(1, abs=1e-6)
     means = torch.stack([plane.crop(b).mean((2, 3))[0] for b in sample.boxes])
-    true = plane.data_bchw.mean((2, 3))[0]
+    true = plane.data.mean((2, 3))[0]
     assert (sample.shares * means).sum(0).sub(true).abs().max() < 0.8 * means.mean(0).sub(true).abs().max()
 
 
 def test_shares_of_a_constant_picture_are_equal():
     plane = Plane(torch.full((2, 3, 64, 64), 0.3))
-    sample = take_sample(plane, CropGrid(rows=2, columns=2, side_px=16))
+    sample = take_sample(plane, CropGrid(counts=(2, 2), side_px=16))
     torch.testing.assert_close(sample.shares, equal(4, 2))
 
 
 def test_features_do_not_depend_on_the_bands(monkeypatch):
-    plane, grid = Plane(torch.rand(2, 3, 200, 168)), CropGrid(rows=3, columns=2, side_px=32)
+    plane, grid = Plane(torch.rand(2, 3, 200, 168)), CropGrid(counts=(3, 2), side_px=32)
     at_once = take_sample(plane, grid)
-    monkeypatch.setattr(survey, "BAND_PX", 3000)
+    monkeypatch.setattr(sampling, "BAND_PX", 3000)
     in_bands = take_sample(plane, grid)
     assert in_bands.boxes == at_once.boxes
     torch.testing.assert_close(in_bands.shares, at_once.shares)
 
 
-def test_a_stage_with_one_tile_is_not_surveyed():
+def test_a_stage_with_one_tile_takes_no_sample():
     def refuse(*_):
         raise AssertionError("looked")
 
@@ -220,17 +227,18 @@ def test_a_stage_with_one_tile_is_not_surveyed():
             name="copy",
             run=lambda tile, _: tile,
             out_channels=3,
-            out_stride_px=1,
+            out_strides=1,
             grain_px=8,
             bytes_per_px=1,
             tile=TileConfig(tile_px=tile_px, overlap_px=8),
-            survey=Survey(look=refuse, size=SampleSize(crop_px=16, of_tile=0.5)),
+            min_tile_px=8,
+            sampling=Sampling(look=refuse, size=SampleSize(crop_px=16, of_tile=0.5)),
         )
 
     plane = Plane(torch.rand(1, 3, 64, 64))
-    run_stage(stage(64), plane, tile=TileConfig(), runtime=Runtime())
+    run_stage(stage(64), plane, wish=TileWish(), runtime=Runtime())
     with pytest.raises(AssertionError, match="looked"):
-        run_stage(stage(40), plane, tile=TileConfig(), runtime=Runtime())
+        run_stage(stage(40), plane, wish=TileWish(), runtime=Runtime())
 
 
 @pytest.mark.parametrize(
@@ -248,10 +256,10 @@ def test_memory_is_tidied_between_the_sample_and_the_tiles_and_after_them(tile_p
         return contextlib.nullcontext()
 
     stage = Stage(
-        name="copy", run=run, out_channels=3, out_stride_px=1, grain_px=8, bytes_per_px=1,
+        name="copy", run=run, out_channels=3, out_strides=1, grain_px=8, bytes_per_px=1,
         tile=TileConfig(tile_px=tile_px, overlap_px=8),
-        survey=Survey(look=look, size=SampleSize(crop_px=16, of_tile=0.5)),
+        sampling=Sampling(look=look, size=SampleSize(crop_px=16, of_tile=0.5)),
     )  # fmt: skip
     runtime = Runtime(batch_tiles=1, tidy=lambda: seen.append("tidy"))
-    run_stage(stage, Plane(torch.rand(1, 3, 64, 64)), tile=TileConfig(), runtime=runtime)
+    run_stage(stage, Plane(torch.rand(1, 3, 64, 64)), wish=TileWish(), runtime=runtime)
     assert seen == order

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypir_core.errors import Cancelled, ConfigError, OutOfMemoryError, ShapeError
 from hypir_core.runtime import Runtime
 from hypir_core.tiling.geometry import Box, Plane
-from hypir_core.tiling.plan import TileConfig, plan_tiles, spread
-from hypir_core.tiling.run import Stage, run_stage
+from hypir_core.tiling.plan import TileConfig, TileWish, plan_tiles, spread
+from hypir_core.tiling.run import run_stage
+from hypir_core.tiling.stage import Stage
 from hypir_core.tiling.window import Window, axis_weights
 
 
@@ -23,8 +24,8 @@ def identity_stage(scale: int = 1, grain: int = 1, **more) -> Stage:
     def run(tile, _guides):
         return tile.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
 
-    defaults: dict[str, object] = {"name": "identity", "run": run, "out_channels": 2, "out_stride_px": 1}
-    defaults |= {"grain_px": grain, "bytes_per_px": 8.0}
+    defaults: dict[str, object] = {"name": "identity", "run": run, "out_channels": 2, "out_strides": 1}
+    defaults |= {"grain_px": grain, "bytes_per_px": 8.0, "tile": TileConfig()}
     return Stage(**(defaults | more))  # type: ignore[arg-type]  # a dict of mixed values
 
 
@@ -46,12 +47,11 @@ def layouts(draw):
 @settings(max_examples=400, deadline=None)
 def test_spread_covers_evenly_with_at_least_the_overlap(layout):
     length, tile_px, overlap_px, grain = layout
-    tile = TileConfig(tile_px=tile_px, overlap_px=overlap_px)
     if -(-overlap_px // grain) >= tile_px // grain:
         with pytest.raises(ConfigError, match="leaves nothing"):
-            spread(length, tile, grain_px=grain)
+            spread(length, tile_px, overlap_px, grain)
         return
-    spans = spread(length, tile, grain_px=grain)
+    spans = spread(length, tile_px, overlap_px, grain)
     sizes = {size for _, size in spans}
     assert len(sizes) == 1
     size = sizes.pop()
@@ -66,16 +66,16 @@ def test_spread_covers_evenly_with_at_least_the_overlap(layout):
 
 @pytest.mark.parametrize(("side", "limit"), [(1024, 1.30), (2048, 1.30), (4096, 1.27)])
 def test_redundancy_is_far_below_the_originals(side, limit):
-    plan = plan_tiles(side, side, TileConfig(tile_px=512, overlap_px=64), grain_px=64)
+    plan = plan_tiles((side, side), TileConfig(tile_px=512, overlap_px=64), grain_px=64)
     assert plan.redundancy <= limit
-    assert plan.redundancy == pytest.approx(sum(b.h * b.w for b in plan.boxes) / side**2)
+    assert plan.redundancy == pytest.approx(sum(b.sizes[0] * b.sizes[1] for b in plan.boxes) / side**2)
     assert f"redundancy {plan.redundancy:.2f}" in plan.summary()
 
 
 def test_a_scale_off_by_rounding_adds_no_tile_row():
     tile = TileConfig(tile_px=512, overlap_px=64)
-    assert plan_tiles(round(1024 * 2.00000004), 2048, tile, grain_px=64) == plan_tiles(
-        2048, 2048, tile, grain_px=64
+    assert plan_tiles((round(1024 * 2.00000004), 2048), tile, grain_px=64) == plan_tiles(
+        (2048, 2048), tile, grain_px=64
     )
 
 
@@ -85,7 +85,7 @@ def test_weights_sum_to_one(layout, window, margin):
     length, tile_px, overlap_px, grain = layout
     if -(-overlap_px // grain) >= tile_px // grain:
         return
-    spans = spread(length, TileConfig(tile_px=tile_px, overlap_px=overlap_px), grain_px=grain)
+    spans = spread(length, tile_px, overlap_px, grain)
     total = torch.zeros(length)
     for (start, size), weights in zip(spans, axis_weights(spans, length, window, margin=margin), strict=True):
         assert weights.min() >= 0
@@ -118,54 +118,55 @@ def test_ramps_are_their_closed_forms_over_the_overlap_only():
 def test_identity_returns_its_input(h, w, tile, overlap, scale, window, batch, margin):
     if overlap >= tile:
         return
-    config = TileConfig(tile_px=tile * scale, overlap_px=overlap * scale, window=window)
+    config = TileWish(tile_px=tile * scale, overlap_px=overlap * scale, window=window)
     image = ramp(h, w)
     out, _ = run_stage(
         identity_stage(scale, grain=scale, margin_px=margin),
         Plane(image, scale),
-        tile=config,
+        wish=config,
         runtime=Runtime(batch_tiles=batch),
     )
     expected = image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    torch.testing.assert_close(out.data_bchw, expected, rtol=1e-6, atol=1e-3)
+    torch.testing.assert_close(out.data, expected, rtol=1e-6, atol=1e-3)
 
 
 def test_batch_equals_loop_and_images_stay_apart():
     images = torch.cat([ramp(50, 70), -ramp(50, 70)])
     conv = torch.nn.Conv2d(2, 2, 3, padding=1)
     stage = identity_stage(run=lambda tile, _: conv(tile))
-    tile = TileConfig(tile_px=16, overlap_px=4)
-    one, _ = run_stage(stage, Plane(images / 7000), tile=tile, runtime=Runtime(batch_tiles=1))
-    many, _ = run_stage(stage, Plane(images / 7000), tile=tile, runtime=Runtime(batch_tiles=7))
-    torch.testing.assert_close(one.data_bchw, many.data_bchw)
+    tile = TileWish(tile_px=16, overlap_px=4)
+    one, _ = run_stage(stage, Plane(images / 7000), wish=tile, runtime=Runtime(batch_tiles=1))
+    many, _ = run_stage(stage, Plane(images / 7000), wish=tile, runtime=Runtime(batch_tiles=7))
+    torch.testing.assert_close(one.data, many.data)
     for index in range(2):
-        alone, _ = run_stage(stage, Plane(images[index : index + 1] / 7000), tile=tile, runtime=Runtime())
-        torch.testing.assert_close(one.data_bchw[index : index + 1], alone.data_bchw)
+        alone, _ = run_stage(stage, Plane(images[index : index + 1] / 7000), wish=tile, runtime=Runtime())
+        torch.testing.assert_close(one.data[index : index + 1], alone.data)
 
 
 def test_a_3x3_stage_equals_untiled_when_the_margin_covers_its_radius():
     conv = torch.nn.Conv2d(2, 2, 3, padding=1)
     image = torch.rand(1, 2, 61, 83)
-    tile = TileConfig(tile_px=20, overlap_px=6)
+    tile = TileWish(tile_px=20, overlap_px=6)
     whole = conv(image)
     exact, _ = run_stage(
-        identity_stage(run=lambda t, _: conv(t), margin_px=1), Plane(image), tile=tile, runtime=Runtime()
+        identity_stage(run=lambda t, _: conv(t), margin_px=1), Plane(image), wish=tile, runtime=Runtime()
     )
-    torch.testing.assert_close(exact.data_bchw, whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(exact.data, whole, atol=1e-6, rtol=0)
     loose, report = run_stage(
-        identity_stage(run=lambda t, _: conv(t)), Plane(image), tile=tile, runtime=Runtime()
+        identity_stage(run=lambda t, _: conv(t)), Plane(image), wish=tile, runtime=Runtime()
     )
-    differs = (loose.data_bchw - whole).abs().amax((0, 1)) > 1e-6
+    differs = (loose.data - whole).abs().amax((0, 1)) > 1e-6
     assert differs.any()
-    plan = plan_tiles(61, 83, tile, grain_px=1)
+    plan = plan_tiles((61, 83), TileConfig(tile_px=20, overlap_px=6), grain_px=1)
     edges = torch.zeros(61, 83, dtype=torch.bool)
     for box in plan.boxes:
-        for y in (box.y, box.y + box.h - 1):
+        (y0, x0), (y1, x1) = box.starts, box.ends
+        for y in (y0, y1 - 1):
             if 0 < y < 60:
-                edges[y, box.x : box.x + box.w] = True
-        for x in (box.x, box.x + box.w - 1):
+                edges[y, x0:x1] = True
+        for x in (x0, x1 - 1):
             if 0 < x < 82:
-                edges[box.y : box.y + box.h, x] = True
+                edges[y0:y1, x] = True
     assert not (differs & ~edges).any()
     assert report.redundancy == plan.redundancy
 
@@ -179,18 +180,18 @@ def test_guides_are_cropped_with_the_tile():
     )
     image = torch.zeros(1, 2, 32, 48)
     out, _ = run_stage(
-        stage, Plane(image), tile=TileConfig(tile_px=16, overlap_px=4), runtime=Runtime(batch_tiles=3)
+        stage, Plane(image), wish=TileWish(tile_px=16, overlap_px=4), runtime=Runtime(batch_tiles=3)
     )
-    torch.testing.assert_close(out.data_bchw, guide.repeat_interleave(4, -1).repeat_interleave(4, -2))
+    torch.testing.assert_close(out.data, guide.repeat_interleave(4, -1).repeat_interleave(4, -2))
 
 
 def test_a_plane_refuses_a_box_off_its_grid_or_canvas():
     plane = Plane(torch.zeros(1, 1, 4, 4), 8)
-    assert plane.crop(Box(8, 16, 16, 8)).shape == (1, 1, 2, 1)
-    with pytest.raises(ShapeError, match="grid of 8 px"):
-        plane.crop(Box(4, 0, 8, 8))
+    assert plane.crop(Box((8, 16), (16, 8))).shape == (1, 1, 2, 1)
+    with pytest.raises(ShapeError, match="grid of 8×8 px"):
+        plane.crop(Box((4, 0), (8, 8)))
     with pytest.raises(ShapeError, match="leaves the canvas of 32×32"):
-        plane.crop(Box(24, 0, 16, 8))
+        plane.crop(Box((24, 0), (16, 8)))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_a_plane_refuses_a_box_off_its_grid_or_canvas():
 )
 def test_impossible_tiles_are_refused(tile, overlap, grain, message):
     with pytest.raises(ConfigError, match=message):
-        plan_tiles(256, 256, TileConfig(tile_px=tile, overlap_px=overlap), grain_px=grain)
+        plan_tiles((256, 256), TileConfig(tile_px=tile, overlap_px=overlap), grain_px=grain)
 
 
 class Memory:
@@ -223,10 +224,10 @@ def test_the_ladder_halves_the_batch_then_the_tile_and_says_so():
     out, report = run_stage(
         identity_stage(run=memory, min_tile_px=8),
         Plane(image),
-        tile=TileConfig(tile_px=32, overlap_px=4),
+        wish=TileWish(tile_px=32, overlap_px=4),
         runtime=Runtime(batch_tiles=4),
     )
-    torch.testing.assert_close(out.data_bchw, image)
+    torch.testing.assert_close(out.data, image)
     assert report.rungs == ("tiles per batch 4 → 2", "tiles per batch 2 → 1", "tile 32 → 16 px")
     assert report.batch == 1
 
@@ -238,7 +239,7 @@ def test_the_last_rung_raises_with_advice():
         run_stage(
             identity_stage(run=Memory(limit=0), min_tile_px=8),
             Plane(ramp(16, 16)),
-            tile=TileConfig(tile_px=16, overlap_px=0),
+            wish=TileWish(tile_px=16, overlap_px=0),
             runtime=Runtime(),
         )
 
@@ -252,11 +253,11 @@ def test_a_real_allocator_failure_is_recognised():
     out, report = run_stage(
         identity_stage(run=run, min_tile_px=8),
         Plane(ramp(16, 16)),
-        tile=TileConfig(tile_px=16, overlap_px=0),
+        wish=TileWish(tile_px=16, overlap_px=0),
         runtime=Runtime(),
     )
     assert report.rungs == ("tile 16 → 8 px",)
-    torch.testing.assert_close(out.data_bchw, ramp(16, 16))
+    torch.testing.assert_close(out.data, ramp(16, 16))
 
 
 def test_other_errors_are_raised_as_they_are():
@@ -267,7 +268,7 @@ def test_other_errors_are_raised_as_they_are():
         run_stage(
             identity_stage(run=run),
             Plane(ramp(8, 8)),
-            tile=TileConfig(tile_px=8, overlap_px=0),
+            wish=TileWish(tile_px=8, overlap_px=0),
             runtime=Runtime(),
         )
 
@@ -276,18 +277,18 @@ def test_progress_shows_the_canvas_filling_and_cancel_stops_within_a_batch():
     seen = []
 
     def progress(tick):
-        seen.append((tick.done, tick.total, float(tick.canvas_bchw.count_nonzero())))
+        seen.append((tick.done, tick.total, float(tick.canvas.count_nonzero())))
 
-    stage, tile = identity_stage(), TileConfig(tile_px=8, overlap_px=0)
-    run_stage(stage, Plane(ramp(16, 16) + 1), tile=tile, runtime=Runtime(progress=progress, batch_tiles=1))
+    stage, tile = identity_stage(), TileWish(tile_px=8, overlap_px=0)
+    run_stage(stage, Plane(ramp(16, 16) + 1), wish=tile, runtime=Runtime(progress=progress, batch_tiles=1))
     assert seen == [(1, 4, 128), (2, 4, 256), (3, 4, 384), (4, 4, 512)]
     seen.clear()
     with pytest.raises(Cancelled, match="after 1 of 4 tiles"):
         run_stage(
             stage,
             Plane(ramp(16, 16)),
-            tile=tile,
-            runtime=Runtime(progress=progress, batch_tiles=1, cancelled=lambda: len(seen) == 1),
+            wish=tile,
+            runtime=Runtime(progress=progress, batch_tiles=1, should_stop=lambda: len(seen) == 1),
         )
 
 
@@ -296,7 +297,7 @@ def test_the_batch_comes_from_the_memory_budget():
     _, report = run_stage(
         stage,
         Plane(ramp(64, 64)),
-        tile=TileConfig(tile_px=16, overlap_px=0),
+        wish=TileWish(tile_px=16, overlap_px=0),
         runtime=Runtime(memory_budget_bytes=16 * 16 * 100 * 3),
     )
     assert report.batch == 3
@@ -305,6 +306,6 @@ def test_the_batch_comes_from_the_memory_budget():
 def test_blending_is_float32_whatever_the_stage_returns():
     image = torch.rand(1, 2, 40, 40)
     stage = identity_stage(run=lambda tile, _: tile.bfloat16())
-    out, _ = run_stage(stage, Plane(image), tile=TileConfig(tile_px=16, overlap_px=8), runtime=Runtime())
-    assert out.data_bchw.dtype is torch.float32
-    torch.testing.assert_close(out.data_bchw, image.bfloat16().float(), atol=1e-6, rtol=0)
+    out, _ = run_stage(stage, Plane(image), wish=TileWish(tile_px=16, overlap_px=8), runtime=Runtime())
+    assert out.data.dtype is torch.float32
+    torch.testing.assert_close(out.data, image.bfloat16().float(), atol=1e-6, rtol=0)

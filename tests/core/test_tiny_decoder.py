@@ -19,6 +19,8 @@ from hypir_core.errors import ConfigError, SpecMismatchError, WeightsError, Weig
 from hypir_core.measure.device_speed import remember, shares_of_matrix_rate
 from hypir_core.measure.planner import plan_run
 from hypir_core.models.sd.tiny_decoder import load_tiny_decoder
+from hypir_core.tiling.geometry import Plane
+from hypir_core.tiling.plan import TileWish
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -62,7 +64,7 @@ def photo_01(golden):
 def load(golden, decoder, dtype="float32", **options) -> Any:
     given = {"lora": golden / "hypir" / "lora.pth", "base_model": str(golden / "hypir" / "model")}
     options = given | {"fast_decoder": str(decoder)} | options
-    return load_engine("one-step", options=options, device=CPU, dtype=dtype)[0]
+    return load_engine("one-step", options=options, device=CPU, dtype=dtype)
 
 
 def run(engine, image_01, **wishes):
@@ -79,10 +81,10 @@ def picture_of(tiny, x0):
 def latent_of(engine, image_01):
     """Return what the engine would decode, for a picture of one tile."""
     request = Request(target=TargetSize(scale=1))
-    prepared = engine.prepare(image_01, tuple(image_01.shape[-2:]), request)
+    prepared = engine.prepare(Plane(image_01), tuple(image_01.shape[-2:]), request)
     encode, step, _ = engine.stages(prepared, request)
     with torch.inference_mode():
-        return step.run(encode.run(prepared.plane.data_bchw, {}), {})
+        return step.run(encode.run(prepared.plane.data, {}), {})
 
 
 def test_the_result_is_the_scaled_latent_decoded_by_diffusers(golden, folder, tiny, photo_01):
@@ -107,29 +109,31 @@ def test_latents_are_divided_by_the_decoders_own_scale(golden, tmp_path, photo_0
 def test_tiles_of_half_precision(golden, folder, photo_01):
     exact = run(load(golden, folder), photo_01).image_01
     engine = load(golden, folder, dtype="bfloat16")
-    tiled = run(engine, photo_01, tile_px=128, overlap_px=64)
+    tiled = run(engine, photo_01, tile=TileWish(tile_px=128, overlap_px=64))
     assert "1×1" not in tiled.report.stages[-1].tiles
     assert (tiled.image_01 - exact).abs().mean() < 0.02
 
 
 def test_it_goes_where_the_vae_goes(golden, folder):
-    networks = load(golden, folder, dtype="bfloat16").networks
-    latent = torch.zeros(1, 4, 2, 2)
-    with networks.vae_in_float32():
-        assert networks.decode(latent).dtype == torch.float32
-    assert networks.decode(latent).dtype == torch.bfloat16
-    networks.place_vae(torch.device("meta"))
-    assert networks.decode(latent.to("meta")).device.type == "meta"
+    codec = load(golden, folder, dtype="bfloat16").codec
+    latent = torch.full((1, 4, 2, 2), 0.3)
+    short = codec.decode(latent)
+    with codec.decoding.in_float32():
+        long = codec.decode(latent)
+    assert torch.equal(short * 2 - 1, (short * 2 - 1).bfloat16().float())
+    assert not torch.equal(long * 2 - 1, (long * 2 - 1).bfloat16().float())
+    codec.decoding.place(torch.device("meta"))
+    assert codec.decode(latent.to("meta")).device.type == "meta"
 
 
 def test_it_takes_less_memory_than_the_full_size_vae(folder):
-    from hypir_core.engines.catalog import OneStepOptions
+    from hypir_core.engines.diffusion.options import OneStepOptions
     from hypir_core.engines.diffusion.skeleton import one_step_skeleton
 
-    full, _ = one_step_skeleton(OneStepOptions(), CPU, "bfloat16")
-    small, _ = one_step_skeleton(OneStepOptions(fast_decoder=str(folder)), CPU, "bfloat16")
-    assert 0 < small.networks.decode_bytes_per_px < full.networks.decode_bytes_per_px / 5
-    assert small.networks.encode_bytes_per_px == full.networks.encode_bytes_per_px
+    full = one_step_skeleton(OneStepOptions(), CPU, "bfloat16")
+    small = one_step_skeleton(OneStepOptions(fast_decoder=str(folder)), CPU, "bfloat16")
+    assert 0 < small.codec.decoding.bytes_per_px < full.codec.decoding.bytes_per_px / 5
+    assert small.codec.encoding.bytes_per_px == full.codec.encoding.bytes_per_px
 
 
 def test_the_report_calls_it_a_preview(golden, folder, photo_01):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from hypir_core import Request, Runtime, TargetSize, load_engine, restore
 from hypir_core.cli import main
+from hypir_core.tiling.plan import TileWish
 
 pytestmark = pytest.mark.parity
 
@@ -23,7 +24,7 @@ CASES = json.loads((GOLDEN / "cases.json").read_text())["cases"]
 @pytest.fixture(scope="module")
 def engine():
     options = {"lora": GOLDEN / "lora.pth", "base_model": str(GOLDEN / "model"), "reference_mode": True}
-    return load_engine("one-step", options=options, device=torch.device("cpu"), dtype="float32")[0]
+    return load_engine("one-step", options=options, device=torch.device("cpu"), dtype="float32")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
@@ -31,11 +32,9 @@ def test_reference_mode_agrees_with_the_original(engine, case):
     data = load_file(GOLDEN / case["file"])
     target = TargetSize(scale=case.get("upscale"), longest_side_px=case.get("target_longest_side"))
     request = Request(
-        engine="one-step",
         target=target,
         prompt=case["prompt"],
-        tile_px=case["patch_size"],
-        overlap_px=case["patch_size"] - case["stride"],
+        tile=TileWish(tile_px=case["patch_size"], overlap_px=case["patch_size"] - case["stride"]),
     )
     restored = restore(engine, data["lq_uint8"].float() / 255, request, Runtime(batch_tiles=2))
     difference = (restored.image_01 - data["restored"]).abs()

@@ -57,16 +57,14 @@ def tiny(golden: Path, photos: Path, tmp_path: Path):
 
 
 def restored_by_the_engine(golden: Path, lora: Path, lq_01: Tensor, *, scale: float = 1, prompt: str = ""):
-    engine, dtype = load_engine(
+    engine = load_engine(
         "one-step",
         options={"base_model": str(golden / "hypir" / "model"), "lora": lora},
         device=CPU,
         dtype="float32",
     )
-    request = Request(
-        engine="one-step", target=TargetSize(scale=scale), color_fix=ColorFix.none, prompt=prompt
-    )
-    return restore(engine, lq_01, request, Runtime(dtype=dtype)).image_01
+    request = Request(target=TargetSize(scale=scale), color_fix=ColorFix.none, prompt=prompt)
+    return restore(engine, lq_01, request, Runtime()).image_01
 
 
 @torch.no_grad()

@@ -1,245 +1,167 @@
-"""The one-step engine: encode, one diffusion step, decode, written against three functions.
+"""The one diffusion engine: encode, n steps, decode. One step is n = 1 and no edits.
 
-The functions may come from diffusers modules (`one_step_networks`) or from any other host of the same
-networks. Nothing here knows a UNet.
+    picture → [encode] → start → ( [predict i/n → x0] → canvas: edits of x0 → sampler's move ) × n → [decode]
+
+What stands in brackets runs tile by tile. What follows a prediction happens once, on the whole canvas: noise, edits and
+solvers never see the border of a tile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ...diffusion.prediction import one_step_x0
-from ...image.resize import resize
-from ...models.layers.shared_layers import SharedLayers
+from ...diffusion.edits.base import X0Edit, apply_edits
+from ...diffusion.prediction import predict_x0
+from ...diffusion.samplers.base import Sampler, Step
+from ...image.ranges import UNIT, Range
 from ...request import Request
-from ...tiling.geometry import Plane
-from ...tiling.plan import TileConfig, TilePlan
-from ...tiling.run import Stage, TileFunction
-from ...tiling.sample import SampleSize
-from ...weights.spec import Prediction
+from ...tiling.geometry import Plane, Readable
+from ...tiling.stage import Stage, Watch
 from ..base import EngineSpec, Prepared
-from .sharing import InFloat32, sample_survey
+from .codec import SHARES, decode_stage, encode_stage
+from .noise import Noise
+from .parts import Codec, Condition, Conditioner, Denoiser
+from .sharing import of_network
+from .sizing import HouseSizing, Sizing, Tiling
 
-LATENT_PX = 8
-"""Output pixels per latent cell."""
+Start = Callable[[Tensor, Step, Noise], Tensor]
+"""(canvas of the degraded picture [b c *cells], first step, noise) → x at the first step."""
 
-GRAIN_PX = 64
-"""The UNet halves its latent three times: 8 cells of 8 px."""
-
-STEP_TILE = TileConfig(tile_px=512, overlap_px=64)
-"""The size the UNet was trained at; its overlap gives neighbouring tiles a common context."""
-
-VAE_TILE = TileConfig(tile_px=768, overlap_px=32)
-"""The VAE is most of the work: larger tiles repeat less of it. Where all tiles are treated alike, a small
-overlap is enough (`benchmarks/tile_quality.py`)."""
-
-VAE_MARGIN_PX = 8
-"""A latent cell at a cut edge, where convolutions met padding, is left out of the blend."""
-
-ENCODE_SAMPLE = SampleSize(crop_px=96, of_tile=1.6)
-STEP_SAMPLE = SampleSize(crop_px=128, of_tile=0.5)
-DECODE_SAMPLE = SampleSize(crop_px=96, of_tile=0.5)
-"""What stands for the picture. The encoder errs most by a small sample, and costs half of what the decoder does."""
-
-ENLARGE_BELOW = 0.75
-"""Pictures whose longer side is under this part of the native size are enlarged, others only mirrored."""
+Edits = Callable[[Prepared, Request], Sequence[X0Edit]]
+"""Returns the edits of one picture's clean estimate; each sees the whole canvas."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prompt:
-    """A prompt made ready, once for the whole picture."""
+def as_is(canvas: Tensor, step: Step, noise: Noise) -> Tensor:
+    """Take the degraded picture for a noised clean one: nothing is added."""
+    del step, noise
+    return canvas
 
-    condition: Any
-    """What `OneStepNetworks.predict` takes."""
-    notes: tuple[str, ...] = ()
-    """What the user should know about it."""
+
+def from_noise(canvas: Tensor, step: Step, noise: Noise) -> Tensor:
+    """Begin with noise alone, scaled to the first step: √(1 − ā)·ε."""
+    return noise.like(canvas, 0) * (1 - step.a_bar) ** 0.5
+
+
+def noised(canvas: Tensor, step: Step, noise: Noise) -> Tensor:
+    """Begin with the degraded picture and noise, √ā·z + √(1 − ā)·ε (Ho et al., arXiv 2006.11239, eq. 4)."""
+    return step.a_bar**0.5 * canvas + (1 - step.a_bar) ** 0.5 * noise.like(canvas, 0)
+
+
+def no_edits(prepared: Prepared, request: Request) -> Sequence[X0Edit]:
+    """Leave the clean estimate as it is."""
+    del prepared, request
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class OneStepNetworks:
-    """The three networks as functions of one batch of tiles, which lie on the stage's device in float32.
-
-    Any floating format may be returned.
-    """
-
-    encode: Callable[[Tensor], Tensor]
-    """Picture [n 3 h w] in [-1,1] → posterior mean [n 4 h/8 w/8], not scaled."""
-    predict: Callable[[Tensor, Any], Tensor]
-    """(scaled latent [n 4 h w], `Prompt.condition`) → the UNet's prediction at the trained timestep."""
-    decode: Callable[[Tensor], Tensor]
-    """Latent [n 4 h w], not scaled → picture [n 3 8h 8w] in [-1,1]."""
-    read_prompt: Callable[[str], Prompt]
-    """Called more than once per picture; should remember."""
-    place_vae: Callable[[torch.device], None]
-    place_unet: Callable[[torch.device], None]
-    encode_bytes_per_px: float
-    """Working memory of a tile, per output pixel."""
-    predict_bytes_per_px: float
-    decode_bytes_per_px: float
-    encode_shared: SharedLayers | None = None
-    """The network's layers that would look beyond a tile, to treat all tiles alike; None treats every tile by itself."""
-    predict_shared: SharedLayers | None = None
-    decode_shared: SharedLayers | None = None
-    vae_in_float32: InFloat32 | None = None
-    """Within it, encode and decode compute in float32; None where that cannot be had."""
-    unet_in_float32: InFloat32 | None = None
-    """The same for predict."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class OneStep:
-    """One-step restoration with a latent diffusion model."""
+class Diffusion:
+    """Restoration by a diffusion model."""
 
     spec: EngineSpec
-    networks: OneStepNetworks
-    a_bar: float
-    """ā at the coefficients' timestep."""
-    prediction: Prediction = Prediction.eps
-    scaling_factor: float = 0.18215
-    whole_vae: bool = False
-    """Whether the networks' encode and decode take the whole canvas and cut it themselves."""
-    native_px: int = 512
-    """Canvas sides are at least this long: the UNet knows nothing smaller."""
+    codec: Codec
+    denoiser: Denoiser
+    conditioner: Conditioner
+    steps: tuple[Step, ...]
+    """From noise to clean, at least one."""
+    sampler: Sampler
+    start: Start = as_is
+    edits: Edits = no_edits
+    sizing: Sizing = field(default_factory=HouseSizing)
+    value_range: Range = field(default=UNIT)
+    """What the denoiser calls black and white, where there is no codec that knows it."""
 
-    def prepare(self, image_01: Tensor, size_px: tuple[int, int], request: Request) -> Prepared:
-        """Resize the picture, then mirror it at its right and lower edge up to the canvas.
-
-        A thin picture is mirrored in its short direction, never enlarged for it: its long side keeps its
-        size. Only a picture that is small both ways is enlarged, until its longer side has the native size.
-        """
-        content_px, canvas_px = canvas_for(size_px, native_px=self.native_px)
-        content = resize(image_01, content_px).clamp(0, 1)
-        notes = self.networks.read_prompt(request.prompt).notes
-        if content_px != size_px:
-            notes += (
-                f"processed at {content_px[1]}×{content_px[0]} px: the model knows no smaller pictures",
-            )
-        return Prepared(plane=Plane(mirror_to(content, canvas_px)), content_px=content_px, notes=notes)
-
-    def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
-        """Return encode, step and decode. Tiles that the request names are used by all three."""
-        own_tiles = request.tile_px is None and request.overlap_px is None
-        vae: dict[str, Any] = {"tile": _window(VAE_TILE, request) if own_tiles else None}
-        if self.whole_vae:
-            h, w = prepared.plane.height_px, prepared.plane.width_px
-            vae["plan"] = TilePlan(h, w, ((0, h),), ((0, w),))
-        return one_step_stages(self, request, vae=vae)
-
-
-def one_step_stages(
-    engine: OneStep, request: Request, *, vae: Mapping[str, Any], step: Mapping[str, Any] | None = None
-) -> tuple[Stage, Stage, Stage]:
-    """Return the three stages of one picture.
-
-    Args:
-        engine: the networks and the numbers of the formula.
-        request: its prompt is read once, here.
-        vae: fields of `Stage` that say how encode and decode are tiled, where it is not the usual way.
-        step: the same for the step.
-    """
-    networks, scale = engine.networks, engine.scaling_factor
-    condition = networks.read_prompt(request.prompt).condition
-
-    def encode(tile_01: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
-        return networks.encode(tile_01 * 2 - 1) * scale
-
-    def take_step(z: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
-        return one_step_x0(
-            z, lambda z: networks.predict(z, condition), a_bar=engine.a_bar, kind=engine.prediction
+    def prepare(self, image: Readable, size_px: tuple[int, ...], request: Request) -> Prepared:
+        """Make the condition, and bring the picture onto the canvas."""
+        assert isinstance(image, Plane), "a diffusion model looks at whole pictures"
+        condition = self.conditioner(image.data, request)
+        placed = self.sizing.place(image.data, size_px, request, default_scale=self.spec.default_scale)
+        plane = placed.plane
+        if self.codec.encode is None:  # the canvas is the picture: the steps begin at once
+            canvas = self.value_range.apply(plane.data)
+            plane = Plane(self._begun(canvas, Noise(request.seed)), plane.strides)
+        return Prepared(
+            plane=plane,
+            content_px=placed.content_px,
+            reference_01=placed.reference_01,
+            condition=condition,
+            notes=(*condition.notes, *placed.notes),
         )
 
-    def decode(x0: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
-        return networks.decode(x0 / scale).float() / 2 + 0.5
+    def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
+        """Return encode, the steps, and decode; without a codec, the steps alone."""
+        noise = Noise(request.seed)
+        tiling = self.sizing.tiling(prepared.plane.sizes_px, request.tile)
+        edits = self.edits(prepared, request)
+        steps = [self.step_stage(step, prepared.condition, noise, edits, tiling) for step in self.steps]
 
-    of_vae = {"grain_px": LATENT_PX, "margin_px": VAE_MARGIN_PX, "place": networks.place_vae, **vae}
-    of_step = {"grain_px": GRAIN_PX, "place": networks.place_unet, **(step or {})}
-    return (
-        Stage(
-            name="encode",
-            run=encode,
-            out_channels=4,
-            out_stride_px=LATENT_PX,
-            bytes_per_px=networks.encode_bytes_per_px,
-            survey=sample_survey(
-                encode, networks.encode_shared, ENCODE_SAMPLE, in_float32=networks.vae_in_float32
-            ),
-            repeat=_repeat(encode, networks.vae_in_float32),
-            **of_vae,
-        ),
-        Stage(
-            name="step 1/1",
-            run=take_step,
-            out_channels=4,
-            out_stride_px=LATENT_PX,
-            bytes_per_px=networks.predict_bytes_per_px,
-            survey=sample_survey(
-                take_step, networks.predict_shared, STEP_SAMPLE, in_float32=networks.unet_in_float32
-            ),
-            repeat=_repeat(take_step, networks.unet_in_float32),
-            compare=True,
-            **of_step,
-        ),
-        Stage(
-            name="decode",
-            run=decode,
-            out_channels=3,
-            out_stride_px=1,
-            bytes_per_px=networks.decode_bytes_per_px,
-            survey=sample_survey(
-                decode, networks.decode_shared, DECODE_SAMPLE, in_float32=networks.vae_in_float32
-            ),
-            repeat=_repeat(decode, networks.vae_in_float32),
-            **of_vae,
-        ),
-    )
+        def begin(_: Plane, canvas: Plane) -> Plane:
+            return Plane(self._begun(canvas.data, noise), canvas.strides)
 
+        if self.codec.encode is None:
+            return tuple(steps)
+        plain = self.start is as_is and not self.sampler.history
+        return (
+            encode_stage(self.codec, tiling, scale=self.codec.scale, after=None if plain else begin),
+            *steps,
+            decode_stage(self.codec, tiling, scale=self.codec.scale),
+        )
 
-def _repeat(run: TileFunction, in_float32: InFloat32 | None) -> TileFunction | None:
-    if in_float32 is None:
-        return None
+    def step_stage(
+        self,
+        step: Step,
+        condition: Condition,
+        noise: Noise,
+        edits: Sequence[X0Edit] = (),
+        tiling: Tiling | None = None,
+    ) -> Stage:
+        """Return one step: tiles predict the clean canvas, then the whole of it is edited and moved."""
+        denoiser, channels = self.denoiser, self.codec.channels
 
-    def again(tile: Tensor, guides: Mapping[str, Tensor]) -> Tensor:
-        with in_float32():
-            return run(tile, guides)
+        def clean(x: Tensor, guides: Mapping[str, Tensor]) -> Tensor:
+            x = x[:, :channels] if self.sampler.history else x
+            predicted = denoiser.predict(x, step, condition.value, guides)
+            return predict_x0(x, predicted, a_bar=step.a_bar, kind=denoiser.kind)
 
-    return again
+        pictured = self.codec.decode is None and step.index + 1 == step.of
+        ends = step.a_bar_next == 1 and not edits and not pictured
+        return Stage(
+            name=f"step {step.index + 1}/{step.of}",
+            work="step",
+            share=SHARES["step"],
+            run=clean,
+            out_channels=channels,
+            out_strides=self.codec.cell_px,
+            tile=denoiser.tile,
+            min_tile_px=denoiser.min_tile_px,
+            guides=condition.guides,
+            watch=Watch(flat=True, idle=step.of == 1),
+            after=None if ends else partial(self._move, step, noise, edits),
+            **of_network(clean, denoiser.placing, denoiser.sample),
+            **(tiling or Tiling()).of(denoiser.grain_px),
+        )
 
+    def _move(
+        self, step: Step, noise: Noise, edits: Sequence[X0Edit], before: Plane, estimate: Plane
+    ) -> Plane:
+        """Edit the clean estimate and let the sampler move the canvas to the next step."""
+        channels = self.codec.channels
+        x, *earlier = before.data.split(channels, dim=1)
+        x0 = apply_edits(estimate.data, step, edits)
+        if step.index + 1 == step.of and step.a_bar_next == 1:
+            picture = self.value_range.undo(x0) if self.codec.decode is None else x0
+            return Plane(picture, estimate.strides)
+        drawn = noise.like(x, step.index + 1) if self.sampler.stochastic else None
+        moved = self.sampler.move(x, x0, step, noise=drawn, earlier=tuple(earlier[: step.index]))
+        kept = [x0, *earlier][: self.sampler.history]
+        return Plane(torch.cat([moved, *kept], 1) if kept else moved, estimate.strides)
 
-def canvas_for(size_px: tuple[int, int], *, native_px: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the size of the content and of the canvas for a result of `size_px`, both (height, width).
-
-    The canvas is at most `native_px` in a direction where the content is smaller, and less than one grain
-    more than the content in the others.
-    """
-    longer = max(size_px)
-    factor = native_px / longer if longer < ENLARGE_BELOW * native_px else 1.0
-    content = (max(1, round(size_px[0] * factor)), max(1, round(size_px[1] * factor)))
-    canvas = tuple(-(-max(side, native_px) // GRAIN_PX) * GRAIN_PX for side in content)
-    return content, (canvas[0], canvas[1])
-
-
-def mirror_to(image_bchw: Tensor, size_px: tuple[int, int]) -> Tensor:
-    """Continue a picture to the right and below by mirroring it, [b c h w] → [b c *size_px].
-
-    Convention: the edge line is not repeated ("reflect"); a picture of one line is repeated.
-    """
-    for dim, size in zip((-2, -1), size_px, strict=True):
-        length = image_bchw.shape[dim]
-        if size != length:
-            there_and_back = [*range(length), *range(length - 2, 0, -1)]
-            index = torch.tensor([there_and_back[i % len(there_and_back)] for i in range(size)])
-            image_bchw = image_bchw.index_select(dim, index.to(image_bchw.device))
-    return image_bchw
-
-
-def _window(tile: TileConfig, request: Request) -> TileConfig:
-    return (
-        tile
-        if request.window is None
-        else TileConfig(tile_px=tile.tile_px, overlap_px=tile.overlap_px, window=request.window)
-    )
+    def _begun(self, canvas: Tensor, noise: Noise) -> Tensor:
+        """Return x at the first step, with empty channels for the earlier estimates that the sampler wants."""
+        x = self.start(canvas, self.steps[0], noise)
+        history = self.sampler.history
+        return torch.cat([x, *[torch.zeros_like(x)] * history], 1) if history else x

@@ -1,8 +1,7 @@
-"""From weight files to a one-step engine."""
+"""From weight files to the one-step engine."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -27,13 +26,16 @@ from ...models.sd.fold import fold_timestep_
 from ...models.sd.tiny_decoder import TinyDecoder, load_tiny_decoder
 from ...weights.download.fetching import download
 from ...weights.download.sources import Fetch
+from ...weights.fingerprint import fingerprint_of_base, short_hash
 from ...weights.search.locate import locate_base, locate_lora
 from ...weights.spec import LoraSpec
 from ..base import EngineSpec
-from ..catalog import OneStepOptions
-from .engine import STEP_TILE, OneStep
+from .engine import Diffusion
 from .networks import diffusers_networks
-from .reference import REFERENCE_TILE, OneStepReference
+from .one_step import one_step
+from .options import OneStepOptions
+from .reference import OriginalSizing
+from .sizing import HouseSizing
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ TESTED_DTYPES = ("float32", "bfloat16", "float16")
 
 def load_one_step(
     options: OneStepOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
-) -> tuple[OneStep, torch.dtype]:
+) -> Diffusion:
     """Find and load the base model, merge the LoRA, fold the timestep.
 
     Raises:
@@ -58,19 +60,21 @@ def load_one_step(
 
         backbone = random_backbone()
         random_lora_(backbone.unet, rank=256)
-        restorer = Restorer(spec=LoraSpec(rank=256, alpha=256), label="random")
-        return make_engine(backbone, restorer, options, device, chosen, tiny), chosen
+        restorer = Restorer(spec=LoraSpec(rank=256, alpha=256), label=f"random on {backbone.found_in}")
+        return make_engine(backbone, restorer, options, device, chosen, tiny)
     if fetch is None and options.download:
         fetch = partial(download, confirm=_announce)
     files = locate_base(options.base_model, offline=options.offline, fetch=fetch)
     backbone = load_base(files)
+    base = f"{backbone.found_in} {fingerprint_of_base(files)}"
     merged = _merged_spec(backbone.metadata, backbone.found_in)
     if merged is not None:
-        restorer = _already_merged(merged, backbone, options)
+        restorer = _already_merged(merged, backbone, options, base)
     else:
-        restorer = _merge(backbone, locate_lora(options.lora, offline=options.offline, fetch=fetch), options)
+        path = locate_lora(options.lora, offline=options.offline, fetch=fetch)
+        restorer = _merge(backbone, path, options, base)
     require_prediction(backbone, restorer.spec.prediction)
-    return make_engine(backbone, restorer, options, device, chosen, tiny), chosen
+    return make_engine(backbone, restorer, options, device, chosen, tiny)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,23 +83,24 @@ class Restorer:
 
     spec: LoraSpec
     label: str
+    """Names both and tells them apart by content."""
+    notes: tuple[str, ...] = ()
 
 
-def _merge(backbone: Backbone, path: Path, options: OneStepOptions) -> Restorer:
+def _merge(backbone: Backbone, path: Path, options: OneStepOptions, base: str) -> Restorer:
     lora = read_lora(path, adaptable_modules(dict(backbone.unet.named_parameters())))
     merge_lora_(backbone.unet, lora, strength=options.lora_strength)
     spec = lora.spec or LoraSpec(rank=lora.rank, alpha=lora.alpha)
-    strength = "" if options.lora_strength == 1 else f" × {options.lora_strength:g}"
-    return Restorer(spec=spec, label=f"{path.name} {_short_hash(path)}{strength}")
+    return Restorer(spec=spec, label=f"{path.name} {short_hash(path)} on {base}", notes=lora.notes)
 
 
-def _already_merged(spec: LoraSpec, backbone: Backbone, options: OneStepOptions) -> Restorer:
+def _already_merged(spec: LoraSpec, backbone: Backbone, options: OneStepOptions, base: str) -> Restorer:
     if options.lora is not None or options.lora_strength != 1:
         raise ConfigError(
             f"{backbone.found_in}: a LoRA is already merged into this model; leave out lora and "
             "lora_strength, or give the plain base model"
         )
-    return Restorer(spec=spec, label=f"merged, rank {spec.rank}")
+    return Restorer(spec=spec, label=f"merged, rank {spec.rank} on {base}")
 
 
 def _merged_spec(metadata: Mapping[str, str], where: str) -> LoraSpec | None:
@@ -121,42 +126,50 @@ def make_engine(
     device: torch.device,
     dtype: torch.dtype,
     tiny: TinyDecoder | None,
-) -> OneStep:
+) -> Diffusion:
     """Make the engine of a backbone whose LoRA is merged; folds its timestep in place."""
     lora = restorer.spec
     fold_timestep_(backbone.unet, lora.model_t)
-    reference = options.reference_mode
-    weights, notes = f"{restorer.label} on {backbone.found_in}", ()
+    weights, notes = restorer.label, restorer.notes
     if tiny is not None:
-        weights += f", decoded by {tiny.name} {_short_hash(tiny.path)}"
-        notes = (f"decoded by a tiny decoder ({tiny.name}): a preview, fine detail is approximate",)
-    spec = EngineSpec(
-        name=NAME,
-        family="one_step",
-        weights=weights,
-        tile=REFERENCE_TILE if reference else STEP_TILE,
-        color_fix=ColorFix.wavelet,
-        dtypes=TESTED_DTYPES,
-        wants_prompt=True,
-        licence=f"LoRA: {lora.licence}; base model: CreativeML Open RAIL++-M",
-        notes=notes,
+        weights += f", decoded by {tiny.name} {short_hash(tiny.path)}"
+        notes += (f"decoded by a tiny decoder ({tiny.name}): a preview, fine detail is approximate",)
+    coeff_t = lora.coeff_t if options.coeff_t is None else options.coeff_t
+    networks = diffusers_networks(
+        backbone,
+        dtype=dtype,
+        device=device,
+        exact_vae=options.vae_exact,
+        alike=not options.reference_mode,
+        tiny_decoder=tiny,
     )
-    kind = OneStepReference if reference else OneStep
-    return kind(
-        spec=spec,
-        networks=diffusers_networks(
-            backbone,
-            dtype=dtype,
-            device=device,
-            exact_vae=options.vae_exact,
-            alike=not reference,
-            tiny_decoder=tiny,
+    return one_step(
+        EngineSpec(
+            name=NAME,
+            weights=weights,
+            dtype=str(dtype).removeprefix("torch."),
+            settings={
+                "lora_strength": options.lora_strength,
+                "model_t": lora.model_t,
+                "coeff_t": coeff_t,
+                "reference_mode": options.reference_mode,
+                "vae_exact": options.vae_exact,
+                "fast_decoder": None if tiny is None else tiny.name,
+                "random_weights": options.random_weights and options.random_weights.value,
+            },
+            color_fix=ColorFix.wavelet,
+            dtypes=TESTED_DTYPES,
+            wants_prompt=True,
+            licence=f"LoRA: {lora.licence}; base model: CreativeML Open RAIL++-M",
+            notes=notes,
         ),
-        a_bar=a_bar_at(backbone.schedule, lora.coeff_t if options.coeff_t is None else options.coeff_t),
-        prediction=lora.prediction,
-        scaling_factor=backbone.scaling_factor,
-        whole_vae=options.vae_exact,
-        native_px=backbone.native_px,
+        codec=networks.codec,
+        denoiser=networks.denoiser,
+        conditioner=networks.conditioner,
+        a_bar=a_bar_at(backbone.schedule, coeff_t),
+        model_t=lora.model_t,
+        kind=lora.prediction,
+        sizing=OriginalSizing() if options.reference_mode else HouseSizing(native_px=backbone.native_px),
     )
 
 
@@ -164,11 +177,3 @@ def _announce(description: str) -> bool:
     """Say what is about to be fetched; the option `download` was the consent."""
     log.warning("%s", description)
     return True
-
-
-def _short_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return f"sha256:{digest.hexdigest()[:16]}"

@@ -1,9 +1,10 @@
-"""The one-step engine's three functions, made of diffusers modules."""
+"""The codec, denoiser and conditioner of a Stable Diffusion backbone, made of diffusers modules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...device import free_memory_bytes
+from ...diffusion.samplers.base import Step
 from ...models.layers.cpu_attention import use_cpu_attention_
 from ...models.layers.fast_layers import use_fast_layers_
 from ...models.layers.shared_attention import SharedAttention, diffusers_sites
@@ -20,10 +22,23 @@ from ...models.sd.backbone import Backbone
 from ...models.sd.prompt import encode_prompt, tokenize, truncation_note
 from ...models.sd.tiny_decoder import TinyDecoder
 from ...models.sd.vae_exact import exact_decode, exact_encode, map_bytes_per_px
-from .engine import LATENT_PX, OneStepNetworks, Prompt
+from ...request import Request
+from .parts import Codec, Condition, Conditioner, Denoiser, Placing
 
 PROMPTS_KEPT = 8
 """How many prompts' conditions are remembered; 0.3 MB each."""
+
+LATENT_PX = 8
+"""Output pixels per latent cell."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Networks:
+    """What a backbone gives to a diffusion engine."""
+
+    codec: Codec
+    denoiser: Denoiser
+    conditioner: Conditioner
 
 
 def diffusers_networks(
@@ -34,7 +49,7 @@ def diffusers_networks(
     exact_vae: bool = False,
     alike: bool = True,
     tiny_decoder: TinyDecoder | None = None,
-) -> OneStepNetworks:
+) -> Networks:
     """Wrap a backbone whose UNet has its LoRA merged and its timestep folded (`models.sd.fold`).
 
     UNet and VAE are cast to `dtype`, in the memory layout that convolutions like on `device`, and go to a
@@ -48,58 +63,99 @@ def diffusers_networks(
         if device.type == "cpu":
             use_cpu_attention_(net)
     unet, vae = (_cast(net, dtype, layout) for net in (backbone.unet, backbone.vae))
-    coders = vae if tiny_decoder is None else nn.ModuleList((vae, _cast(tiny_decoder.net, dtype, layout)))
+    tiny = None if tiny_decoder is None else _cast(tiny_decoder.net, dtype, layout)
+    coders = vae if tiny is None else nn.ModuleList((vae, tiny))
 
-    def encode(image_pm1: Tensor) -> Tensor:
-        return vae.encode(image_pm1.to(vae.dtype, memory_format=layout)).latent_dist.mean
-
-    def predict(z: Tensor, condition: Tensor) -> Tensor:
+    def predict(z: Tensor, _step: Step, condition: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
         condition = condition.to(z.device, unet.dtype).expand(z.shape[0], -1, -1)
         return unet(z.to(unet.dtype, memory_format=layout), 0, condition, return_dict=False)[0]
 
-    def decode(latent: Tensor) -> Tensor:
-        if tiny_decoder is not None:
-            scaled = latent * (backbone.scaling_factor / tiny_decoder.scaling_factor)
-            return tiny_decoder.net(scaled.to(vae.dtype, memory_format=layout))
-        return vae.decode(latent.to(vae.dtype, memory_format=layout), return_dict=False)[0]
+    of_vae = None
+    if alike and not exact_vae:
+        of_vae = SharedLayers(norms=SharedNorms(vae), attention=SharedAttention(diffusers_sites(vae)))
+    wide, wider = vae.config.block_out_channels[:2]
+    placing = partial(Placing, place=partial(_place, coders), in_float32=partial(_in_float32, coders))
+    encode, decode = (_whole_coders if exact_vae else _tile_coders)(vae, layout)
+    if tiny_decoder is not None:
+        decode = _tiny_coder(tiny_decoder, backbone.scaling_factor, layout)
+    return Networks(
+        codec=Codec(
+            encode=encode,
+            decode=decode,
+            cell_px=LATENT_PX,
+            scale=backbone.scaling_factor,
+            # Measured on a CPU in full size and bfloat16 with freed memory kept (`allocator`): tiles of 768 px take
+            # 2300 to 2800 bytes per pixel in the encoder, 2900 to 3700 in the decoder; whole runs up to 4400 of the
+            # decoder's tile; one step alone 570. One tile of TAESD alone takes 500 (at 512 px) to 810 (at 768 px).
+            encoding=placing(bytes_per_px=11.0 * wide * dtype.itemsize, shared=of_vae),
+            decoding=placing(
+                bytes_per_px=(10.5 * wider if tiny_decoder is None else 6.5 * tiny_decoder.width)
+                * dtype.itemsize,
+                shared=of_vae if tiny_decoder is None else None,
+            ),
+            whole=exact_vae,
+        ),
+        denoiser=Denoiser(
+            predict=predict,
+            placing=Placing(
+                bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
+                place=partial(_place, unet),
+                shared=SharedLayers(norms=SharedNorms(unet)) if alike else None,
+                in_float32=partial(_in_float32, unet),
+            ),
+        ),
+        conditioner=prompt_conditioner(backbone),
+    )
 
-    def encode_whole(image_pm1: Tensor) -> Tensor:
-        return exact_encode(vae, image_pm1, store=_store(vae, image_pm1.device, image_pm1[:, 0].numel()))
 
-    def decode_whole(latent: Tensor) -> Tensor:
-        return exact_decode(
-            vae, latent, store=_store(vae, latent.device, latent[:, 0].numel() * LATENT_PX**2)
-        )
+def prompt_conditioner(backbone: Backbone) -> Conditioner:
+    """Return what reads a request's prompt; it remembers the last few."""
 
     @lru_cache(maxsize=PROMPTS_KEPT)
-    def read_prompt(prompt: str) -> Prompt:
+    def read(prompt: str) -> Condition:
         tokens = tokenize(prompt, backbone.tokenizer, vocabulary=backbone.vocabulary)
-        return Prompt(
-            condition=encode_prompt(backbone.text_encoder, tokens.ids), notes=truncation_note(tokens)
+        return Condition(
+            value=encode_prompt(backbone.text_encoder, tokens.ids), notes=truncation_note(tokens)
         )
 
-    of_vae = SharedLayers(norms=SharedNorms(vae), attention=SharedAttention(diffusers_sites(vae)))
-    wide, wider = vae.config.block_out_channels[:2]
-    return OneStepNetworks(
-        encode=encode_whole if exact_vae else encode,
-        predict=predict,
-        decode=decode_whole if exact_vae else decode,
-        read_prompt=read_prompt,
-        place_vae=partial(_place, coders),
-        place_unet=partial(_place, unet),
-        # Measured on a CPU in full size and bfloat16 with freed memory kept (`allocator`): tiles of 768 px take 2300 to
-        # 2800 bytes per pixel in the encoder, 2900 to 3700 in the decoder; whole runs up to 4400 of the decoder's
-        # tile; one step alone 570. One tile of TAESD alone takes 500 (at 512 px) to 810 (at 768 px).
-        encode_bytes_per_px=11.0 * wide * dtype.itemsize,
-        predict_bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
-        decode_bytes_per_px=(10.5 * wider if tiny_decoder is None else 6.5 * tiny_decoder.width)
-        * dtype.itemsize,
-        encode_shared=of_vae if alike and not exact_vae else None,
-        predict_shared=SharedLayers(norms=SharedNorms(unet)) if alike else None,
-        decode_shared=of_vae if alike and not exact_vae and tiny_decoder is None else None,
-        vae_in_float32=partial(_in_float32, coders),
-        unet_in_float32=partial(_in_float32, unet),
-    )
+    def of_picture(image_01: Tensor, request: Request) -> Condition:
+        del image_01
+        return read(request.prompt)
+
+    return of_picture
+
+
+Coders = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+
+
+def _tile_coders(vae: Any, layout: torch.memory_format) -> Coders:
+    def encode(image_01: Tensor) -> Tensor:
+        return vae.encode((image_01 * 2 - 1).to(vae.dtype, memory_format=layout)).latent_dist.mean
+
+    def decode(latent: Tensor) -> Tensor:
+        return vae.decode(latent.to(vae.dtype, memory_format=layout), return_dict=False)[0].float() / 2 + 0.5
+
+    return encode, decode
+
+
+def _whole_coders(vae: Any, _layout: torch.memory_format) -> Coders:
+    def encode(image_01: Tensor) -> Tensor:
+        return exact_encode(vae, image_01 * 2 - 1, store=_store(vae, image_01.device, image_01[:, 0].numel()))
+
+    def decode(latent: Tensor) -> Tensor:
+        store = _store(vae, latent.device, latent[:, 0].numel() * LATENT_PX**2)
+        return exact_decode(vae, latent, store=store).float() / 2 + 0.5
+
+    return encode, decode
+
+
+def _tiny_coder(tiny: TinyDecoder, scale: float, layout: torch.memory_format) -> Callable[[Tensor], Tensor]:
+    def decode(latent: Tensor) -> Tensor:
+        scaled = latent * (scale / tiny.scaling_factor)
+        dtype = next(tiny.net.parameters()).dtype
+        return tiny.net(scaled.to(dtype, memory_format=layout)).float() / 2 + 0.5
+
+    return decode
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Reference mode: one-step restoration with the sizes, tiles and windows of the original implementation.
+"""Reference mode: the sizes, tiles and windows of the original HYPIR.
 
 For comparisons. Bicubic resizing without antialiasing, short sides enlarged to one tile whatever the long
 side becomes, mid-grey padding to 8 px, tiles at every multiple of the stride plus one at the end, Gaussian
@@ -18,68 +18,60 @@ from torch import Tensor, nn
 from ...errors import ConfigError
 from ...image.size import TargetSize
 from ...request import Request
-from ...tiling.geometry import Plane
-from ...tiling.plan import TileConfig, TilePlan
-from ...tiling.run import Stage
+from ...tiling.geometry import Plane, by
+from ...tiling.plan import TileConfig, TilePlan, TileWish, wished
 from ...tiling.window import GAUSSIAN_SIGMA, Span, Window
-from ..base import Prepared
-from .engine import LATENT_PX, OneStep, one_step_stages
+from .networks import LATENT_PX
+from .sizing import Placed, Tiling
 
 REFERENCE_TILE = TileConfig(tile_px=512, overlap_px=256, window=Window.gaussian)
-"""The original's patch of 512 px and stride of 256 px."""
+"""The original's patch of 512 px and stride of 256 px; overlap = tile − stride."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class OneStepReference(OneStep):
-    """`OneStep` by the original's rules; overlap = tile − stride."""
+@dataclass(frozen=True, kw_only=True)
+class OriginalSizing:
+    """The original's rules of size."""
 
-    def prepare(self, image_01: Tensor, size_px: tuple[int, int], request: Request) -> Prepared:
+    def place(
+        self, image_01: Tensor, size_px: tuple[int, ...], request: Request, *, default_scale: float
+    ) -> Placed:
         """Resize as the original does, whose sizes are truncated: `size_px` is not looked at."""
         del size_px
-        tile = reference_tile(self, request)
-        reference = resize_like_the_original(image_01, request.target, self.spec.default_scale)
+        side_px, _ = reference_tile(request.tile)
+        reference = resize_like_the_original(image_01, request.target, default_scale)
         content = reference
-        if min(reference.shape[-2:]) <= tile.tile_px:
-            content = _short_side_to(reference, tile.tile_px)
+        if min(reference.shape[-2:]) <= side_px:
+            content = _short_side_to(reference, side_px)
         h, w = content.shape[-2:]
         pad = (0, -w % LATENT_PX, 0, -h % LATENT_PX)
-        return Prepared(
-            plane=Plane(nn.functional.pad(content, pad, value=0.5)),
-            content_px=(h, w),
-            notes=self.networks.read_prompt(request.prompt).notes,
-            reference_01=reference,
+        return Placed(
+            plane=Plane(nn.functional.pad(content, pad, value=0.5)), content_px=(h, w), reference_01=reference
         )
 
-    def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
-        """Return encode, step and decode, all three on the original's tiles."""
-        tile = reference_tile(self, request)
-        plan = TilePlan(
-            prepared.plane.height_px,
-            prepared.plane.width_px,
-            original_spans(prepared.plane.height_px, tile),
-            original_spans(prepared.plane.width_px, tile),
-            Window.gaussian,
-        )
-        rows, columns = (partial(original_weights, middle=middle) for middle in (0.0, 0.5))
-        placing = {"plan": plan, "weights": (rows, columns), "grain_px": LATENT_PX}
-        return one_step_stages(self, request, vae=placing, step=placing)
+    def tiling(self, sizes_px: tuple[int, ...], wish: TileWish) -> Tiling:
+        """Lay encode, step and decode on the original's tiles."""
+        side_px, overlap_px = reference_tile(wish)
+        spans = tuple(original_spans(size, side_px, overlap_px) for size in sizes_px)
+        weights = tuple(partial(original_weights, middle=middle) for middle in (0.0, 0.5))
+        plan = TilePlan(sizes_px, spans, Window.gaussian)
+        return Tiling(sizes_px=sizes_px, plan=plan, weights=weights, grain_px=LATENT_PX)
 
 
-def reference_tile(engine: OneStep, request: Request) -> TileConfig:
-    """Return the tile and overlap in use.
+def reference_tile(wish: TileWish) -> tuple[int, int]:
+    """Return the tile's side and the overlap in use.
 
     Raises:
         ConfigError: tile or stride is no multiple of 8 px, which the original needs but does not check.
     """
-    default = engine.spec.tile
-    tile_px = default.tile_px if request.tile_px is None else request.tile_px
-    overlap_px = tile_px // 2 if request.overlap_px is None else request.overlap_px
-    if tile_px % LATENT_PX or overlap_px % LATENT_PX or overlap_px >= tile_px:
+    (side_px, *others), overlaps = wished(wish, REFERENCE_TILE, axes=2).sides(2)
+    if others != [side_px] or len({*overlaps}) > 1:
+        raise ConfigError(f"reference mode knows square tiles only, got {by((side_px, *others))} px")
+    if side_px % LATENT_PX or overlaps[0] % LATENT_PX:
         raise ConfigError(
-            f"reference mode needs tile and overlap in multiples of {LATENT_PX} px and an overlap below the "
-            f"tile, got tile {tile_px} px, overlap {overlap_px} px"
+            f"reference mode needs tile and overlap in multiples of {LATENT_PX} px, got tile {side_px} px, "
+            f"overlap {overlaps[0]} px"
         )
-    return TileConfig(tile_px=tile_px, overlap_px=overlap_px, window=Window.gaussian)
+    return side_px, overlaps[0]
 
 
 def resize_like_the_original(image_01: Tensor, target: TargetSize, default_scale: float) -> Tensor:
@@ -101,13 +93,12 @@ def resize_like_the_original(image_01: Tensor, target: TargetSize, default_scale
     return bicubic(image_01, size=size)
 
 
-def original_spans(length_px: int, tile: TileConfig) -> tuple[Span, ...]:
+def original_spans(length_px: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
     """Return tiles at every multiple of the stride, and one more at the end where those do not reach it."""
-    size = tile.tile_px
-    starts = [*range(0, length_px - size + 1, size - tile.overlap_px)]
-    if starts[-1] + size != length_px:
-        starts.append(length_px - size)
-    return tuple((start, size) for start in starts)
+    starts = [*range(0, length_px - tile_px + 1, tile_px - overlap_px)]
+    if starts[-1] + tile_px != length_px:
+        starts.append(length_px - tile_px)
+    return tuple((start, tile_px) for start in starts)
 
 
 def original_weights(spans: Sequence[Span], total: int, *, middle: float) -> tuple[Tensor, ...]:

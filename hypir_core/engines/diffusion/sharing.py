@@ -1,30 +1,37 @@
-"""The survey of a stage whose network looks beyond a tile: all tiles are treated by what a sample showed."""
+"""The sample of a stage whose network looks beyond a tile: all tiles are treated by what a sample showed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 from torch import Tensor
 
-from ...models.layers.shared_layers import SharedLayers
-from ...tiling.run import TileFunction
-from ...tiling.sample import Sample, SampleSize, Survey
-
-InFloat32 = Callable[[], AbstractContextManager[None]]
+from ...tiling.sample import Sample, SampleSize, Sampling
+from ...tiling.stage import TileFunction
+from .parts import Placing
 
 
-def sample_survey(
-    run: TileFunction, shared: SharedLayers | None, size: SampleSize, *, in_float32: InFloat32 | None = None
-) -> Survey | None:
-    """Return the survey of a stage, or None where every tile is treated by itself.
+def of_network(run: TileFunction, placing: Placing, size: SampleSize) -> dict[str, Any]:
+    """Return the fields of a `Stage` that say how the network of its function is used.
 
     Args:
         run: the stage's own function.
-        shared: layers of the network that `run` calls.
+        placing: of the network that `run` calls.
         size: of the sample.
-        in_float32: within it `run` computes in float32: a second try for a sample that is not finite.
     """
+    return {
+        "bytes_per_px": placing.bytes_per_px,
+        "place": placing.place,
+        "sampling": _sampling(run, placing, size),
+        "repeat": _repeat(run, placing),
+    }
+
+
+def _sampling(run: TileFunction, placing: Placing, size: SampleSize) -> Sampling | None:
+    """Return how the stage looks at a sample, or None where every tile is treated by itself."""
+    shared, in_float32 = placing.shared, placing.in_float32
     if shared is None:
         return None
 
@@ -36,4 +43,17 @@ def sample_survey(
                 run(crops, guides)
         return shared.using(seen)
 
-    return Survey(look=look, size=size)
+    return Sampling(look=look, size=size)
+
+
+def _repeat(run: TileFunction, placing: Placing) -> TileFunction | None:
+    """Return the stage's function in float32, or None where that cannot be had."""
+    in_float32 = placing.in_float32
+    if in_float32 is None:
+        return None
+
+    def again(tile: Tensor, guides: Mapping[str, Tensor]) -> Tensor:
+        with in_float32():
+            return run(tile, guides)
+
+    return again

@@ -13,14 +13,15 @@ from ...models.sd.prompt import LENGTH
 from ...models.sd.sd21 import SD21_TEXT_ENCODER, SD21_UNET, SD21_VAE
 from ...weights.download.sources import Fetch
 from ...weights.spec import LoraSpec, Prediction
-from ..catalog import OneStepOptions
-from .engine import OneStep, Prompt
+from .engine import Diffusion
 from .load import TESTED_DTYPES, Restorer, make_engine, tiny_decoder_of
+from .options import OneStepOptions
+from .parts import Condition
 
 
 def one_step_skeleton(
     options: OneStepOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
-) -> tuple[OneStep, torch.dtype]:
+) -> Diffusion:
     """Return the engine on torch's meta device, laid out as it would be on `device`."""
     del fetch
     chosen = pick_dtype(dtype, device, TESTED_DTYPES)
@@ -41,6 +42,6 @@ def one_step_skeleton(
         tiny.net.to("meta")
     # The exact VAE copies its maps back and forth, which shapes cannot; its arithmetic is the plain one's.
     engine = make_engine(backbone, restorer, replace(options, vae_exact=False), device, chosen, tiny)
-    prompt = Prompt(condition=torch.empty(1, LENGTH, SD21_TEXT_ENCODER["hidden_size"], device="meta"))
-    networks = replace(engine.networks, read_prompt=lambda _: prompt)
-    return replace(engine, networks=networks, whole_vae=options.vae_exact), chosen
+    condition = Condition(value=torch.empty(1, LENGTH, SD21_TEXT_ENCODER["hidden_size"], device="meta"))
+    codec = replace(engine.codec, whole=options.vae_exact)
+    return replace(engine, codec=codec, conditioner=lambda _image, _request: condition)

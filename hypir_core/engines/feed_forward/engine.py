@@ -1,108 +1,117 @@
-"""The feed-forward engine: one stage, one pass of a generator that enlarges by a whole factor."""
+"""The feed-forward engine: one stage, one pass of a generator that enlarges by a whole factor along every axis."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ...image.ranges import UNIT, Range
 from ...request import Request
-from ...tiling.geometry import Plane
+from ...tiling.geometry import Readable
 from ...tiling.plan import TileConfig
-from ...tiling.run import Stage
+from ...tiling.readable import enlarged
+from ...tiling.sample import POOLS
+from ...tiling.stage import Stage
 from ..base import EngineSpec, Prepared
 
 UNKNOWN_RADIUS = 16
 """Input pixels of overlap that hide seams well in practice where the receptive field is not known."""
 
-TILE_INPUT_PX = 256
+TILE_INPUT_PX = {1: 65536, 2: 256, 3: 64}
+"""Side of a tile by the number of axes, in input pixels."""
+
+LEAST_INPUT_PX = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeedForward:
-    """A generator [n c h w] → [n c h·scale w·scale], float32 in [0,1] on both sides."""
+    """A generator [n c *cells] → [n c' *cells·scale], float32 on both sides."""
 
     spec: EngineSpec
     net: nn.Module
-    scale: int
+    scale: tuple[int, ...]
+    """Factor along every axis."""
     radius: int
     """Input pixels that a result depends on to each side."""
     bytes_per_input_px: float
     """Working memory per input pixel of a tile."""
     multiple: int = 1
     """Input sides must divide by this."""
+    least_px: int = 1
+    """Input sides must be at least this long."""
+    value_range: Range = field(default=UNIT)
+    """What the network calls black and white."""
 
-    def prepare(self, image_01: Tensor, size_px: tuple[int, int], request: Request) -> Prepared:
+    @property
+    def tile(self) -> TileConfig:
+        """The engine's own tiles at the full factor, in output pixels.
+
+        The overlap is twice the receptive radius, so that every kept pixel was computed with all it depends on.
+        """
+        return self._tile(self.scale)
+
+    def _tile(self, kept: Sequence[int]) -> TileConfig:
+        side = max(TILE_INPUT_PX[self.spec.axes], 4 * self.radius)
+        tiles, overlaps = ([size * k for k in kept] for size in (side, 2 * self.radius))
+        same = len(set(kept)) == 1
+        return TileConfig(
+            tile_px=tiles[0] if same else tuple(tiles), overlap_px=overlaps[0] if same else tuple(overlaps)
+        )
+
+    def prepare(self, image: Readable, size_px: tuple[int, ...], request: Request) -> Prepared:
         """Choose how much of the generator's enlargement is kept on the canvas, and pad the input.
 
         A ×4 generator asked for ×2 or ×1 shrinks its result inside the tile by averaging, so the canvas is
         never much larger than what is asked for; a scale in between is reached by resizing the next larger one.
         """
         del request
-        h, w = image_01.shape[-2:]
-        wanted = max(size_px[0] / h, size_px[1] / w)
-        divisors = [k for k in range(1, self.scale + 1) if self.scale % k == 0]
+        sizes = image.sizes_px
+        wanted = max(out / size for out, size in zip(size_px, sizes, strict=True))
         # A rounded side may ask for a hair more than the factor the user typed.
-        kept = next((k for k in divisors if k >= wanted - 0.5 / max(h, w)), self.scale)
-        pad_h, pad_w = -h % self.multiple, -w % self.multiple
-        padded = F.pad(image_01, (0, pad_w, 0, pad_h), mode="replicate") if pad_h or pad_w else image_01
-        return Prepared(plane=Plane(padded, kept), content_px=(h * kept, w * kept))
+        kept = tuple(_kept(factor, wanted - 0.5 / max(sizes)) for factor in self.scale)
+        padded = [max(size, self.least_px) for size in sizes]
+        padded = [size + -size % self.multiple for size in padded]
+        content = tuple(size * k for size, k in zip(sizes, kept, strict=True))
+        return Prepared(plane=enlarged(image, kept, padded), content_px=content)
 
     def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
-        """Return the one stage. Tiles are counted at the generator's own enlargement, whatever is kept of it."""
-        kept = prepared.plane.stride_px
-        shrink = self.scale // kept
-        tile = None
-        if request.tile_px is None and request.overlap_px is None:
-            default = self.spec.tile
-            tile = TileConfig(
-                tile_px=default.tile_px // shrink,
-                overlap_px=default.overlap_px // shrink,
-                window=request.window or default.window,
-            )
+        """Return the one stage."""
+        del request
+        kept = prepared.plane.strides
+        shrink = tuple(factor // k for factor, k in zip(self.scale, kept, strict=True))
+        axes, grain = len(kept), tuple(k * self.multiple for k in kept)
 
         def restore_tile(tile: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
-            out = self.net(tile.to(memory_format=torch.channels_last))
-            return F.avg_pool2d(out, shrink) if shrink > 1 else out
+            laid = tile.to(memory_format=torch.channels_last) if axes == 2 else tile
+            out = self.value_range.undo(self.net(self.value_range.apply(laid)))
+            return POOLS[axes](out, shrink) if max(shrink) > 1 else out
 
         def place(device: torch.device) -> None:
             self.net.to(device)
 
+        least = max(LEAST_INPUT_PX, -(-self.least_px // self.multiple)) * self.multiple
+        area = 1
+        for k in kept:
+            area *= k
         return (
             Stage(
                 name="restore",
                 run=restore_tile,
-                out_channels=self.spec.channels,
-                out_stride_px=1,
-                grain_px=kept * self.multiple,
-                bytes_per_px=self.bytes_per_input_px / kept**2,
+                out_channels=self.spec.out_channels,
+                out_strides=1,
+                grain_px=grain,
+                bytes_per_px=self.bytes_per_input_px / area,
                 place=place,
-                margin_px=self.radius * kept,
-                tile=tile,
-                min_tile_px=16 * kept * self.multiple,
+                margin_px=tuple(self.radius * k for k in kept),
+                tile=self._tile(kept),
+                min_tile_px=tuple(least * k for k in kept),
             ),
         )
 
 
-def default_tile(scale: int, radius: int) -> TileConfig:
-    """Return a generator's default tiles, in output pixels.
-
-    The overlap is twice the receptive radius, so that every kept pixel was computed with all it depends on.
-    """
-    return TileConfig(tile_px=max(TILE_INPUT_PX, 4 * radius) * scale, overlap_px=2 * radius * scale)
-
-
-class CastInput(nn.Module):
-    """Run a network of somebody else's in its own format, float32 on both sides."""
-
-    def __init__(self, net: nn.Module, dtype: torch.dtype):
-        super().__init__()
-        self.net = net.to(dtype)
-        self.dtype = dtype
-
-    def forward(self, image_01: Tensor) -> Tensor:
-        """Cast, run, cast back."""
-        return self.net(image_01.to(self.dtype)).float()
+def _kept(factor: int, wanted: float) -> int:
+    """Return the smallest divisor of a factor that is at least what is wanted, or the factor."""
+    return next((k for k in range(1, factor + 1) if factor % k == 0 and k >= wanted), factor)

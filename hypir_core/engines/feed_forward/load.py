@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...device import DTYPES, pick_dtype
 from ...errors import MissingDependencyError, SpecMismatchError, SpecMissingError, WeightsError
 from ...models.architectures import ARCHITECTURES
 from ...weights.download.sources import Fetch
+from ...weights.fingerprint import short_hash
 from ...weights.spec import GeneratorSpec, spec_from_metadata
 from ...weights.tensors import TensorFile, check_finite, read_tensors
 from ..base import EngineSpec
-from ..catalog import BuiltInOptions, UpscalerOptions
-from .engine import UNKNOWN_RADIUS, CastInput, FeedForward, default_tile
+from .engine import UNKNOWN_RADIUS, FeedForward
+from .options import BuiltInOptions, UpscalerOptions
 
 BUILT_IN = Path(__file__).parents[2] / "weights" / "builtin"
 
@@ -28,16 +28,16 @@ LIVE_MAPS = 4
 
 def load_built_in(
     options: BuiltInOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
-) -> tuple[FeedForward, torch.dtype]:
+) -> FeedForward:
     """Load one of the restorers that ship inside the package."""
     del fetch
-    engine, chosen = _load(BUILT_IN / options.file, options.engine, device, dtype)
-    return replace(engine, spec=replace(engine.spec, color_fix=options.color_fix)), chosen
+    engine = _load(BUILT_IN / options.file, options.engine, device, dtype)
+    return replace(engine, spec=replace(engine.spec, color_fix=options.color_fix))
 
 
 def load_upscaler(
     options: UpscalerOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
-) -> tuple[FeedForward, torch.dtype]:
+) -> FeedForward:
     """Load a super-resolution model file: ours by its spec, any other through spandrel."""
     del fetch
     return _load(options.weights, "upscaler", device, dtype)
@@ -45,23 +45,23 @@ def load_upscaler(
 
 def built_in_skeleton(
     options: BuiltInOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
-) -> tuple[FeedForward, torch.dtype]:
+) -> FeedForward:
     """Return a built-in restorer on torch's meta device."""
-    return _without_numbers(*load_built_in(options, device, dtype, fetch))
+    return _without_numbers(load_built_in(options, device, dtype, fetch))
 
 
 def upscaler_skeleton(
     options: UpscalerOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
-) -> tuple[FeedForward, torch.dtype]:
+) -> FeedForward:
     """Return `load_upscaler`'s engine on torch's meta device; the file is read, for its shapes."""
-    return _without_numbers(*load_upscaler(options, device, dtype, fetch))
+    return _without_numbers(load_upscaler(options, device, dtype, fetch))
 
 
-def _without_numbers(engine: FeedForward, dtype: torch.dtype) -> tuple[FeedForward, torch.dtype]:
-    return replace(engine, net=engine.net.to("meta")), dtype
+def _without_numbers(engine: FeedForward) -> FeedForward:
+    return replace(engine, net=engine.net.to("meta"))
 
 
-def upscaler_of(model: Any, *, label: str) -> tuple[FeedForward, torch.dtype]:
+def upscaler_of(model: Any, *, label: str) -> FeedForward:
     """Wrap a super-resolution model that somebody else has loaded and owns; its format is left as it is.
 
     Args:
@@ -76,7 +76,7 @@ def upscaler_of(model: Any, *, label: str) -> tuple[FeedForward, torch.dtype]:
     return _engine(loaded, "upscaler", label)
 
 
-def _load(path: Path, name: str, device: torch.device, dtype: str) -> tuple[FeedForward, torch.dtype]:
+def _load(path: Path, name: str, device: torch.device, dtype: str) -> FeedForward:
     file = read_tensors(path)
     check_finite(file.tensors, path)
     try:
@@ -89,7 +89,20 @@ def _load(path: Path, name: str, device: torch.device, dtype: str) -> tuple[Feed
                 f"{path}: expected a generator, got a {spec.kind}; use another --engine for it"
             )
         loaded = _ours(file, spec, name, device, dtype)
-    return _engine(loaded, name, f"{path.name} {_short_hash(path)}")
+    return _engine(loaded, name, f"{path.name} {short_hash(path)}")
+
+
+class CastInput(nn.Module):
+    """Run a network of somebody else's in its own format, float32 on both sides."""
+
+    def __init__(self, net: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.net = net.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, image_01: Tensor) -> Tensor:
+        """Cast, run, cast back."""
+        return self.net(image_01.to(self.dtype)).float()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -183,34 +196,25 @@ def _wrapped(model: Any, *, dtype: torch.dtype, dtypes: tuple[str, ...], where: 
     )
 
 
-def _engine(loaded: _Loaded, name: str, label: str) -> tuple[FeedForward, torch.dtype]:
-    tile = default_tile(loaded.scale, loaded.radius)
+def _engine(loaded: _Loaded, name: str, label: str) -> FeedForward:
     spec = EngineSpec(
         name=name,
-        family="feed_forward",
         weights=label,
-        channels=loaded.channels,
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        in_channels=loaded.channels,
+        out_channels=loaded.channels,
         default_scale=float(loaded.scale),
-        tile=tile,
         dtypes=loaded.dtypes,
         restores_alpha=True,
+        streams=True,
         licence=loaded.licence,
     )
     finest = max(loaded.features, loaded.channels * loaded.scale**2 * 2)
-    engine = FeedForward(
+    return FeedForward(
         spec=spec,
         net=loaded.net.eval().requires_grad_(False),
-        scale=loaded.scale,
+        scale=(loaded.scale,) * 2,
         radius=loaded.radius,
         bytes_per_input_px=LIVE_MAPS * 4.0 * finest,
         multiple=loaded.multiple,
     )
-    return engine, loaded.dtype
-
-
-def _short_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return f"sha256:{digest.hexdigest()[:16]}"

@@ -49,7 +49,7 @@ def download(
     *,
     confirm: Callable[[str], bool],
     progress: Callable[[DownloadTick], None] = silent,
-    cancelled: Callable[[], bool] | None = None,
+    should_stop: Callable[[], bool] | None = None,
     offline: bool = False,
     timeout_s: float = 30.0,
     retries: int = 4,
@@ -67,14 +67,14 @@ def download(
         into: folder; made if need be.
         confirm: is shown the text of `describe` and says whether to go on.
         progress: called every quarter of a megabyte.
-        cancelled: asked as often; True stops as Ctrl-C does. None: never.
+        should_stop: asked as often; True stops as Ctrl-C does. None: never.
         offline: refuse; also set by HF_HUB_OFFLINE=1.
         timeout_s: how long to wait for a connection, or for data on it.
         retries: how often a file is taken up again after a broken connection that brought little.
         pause_s: wait before the first such retry; doubles each time, up to 30 s.
 
     Raises:
-        Cancelled: `confirm` said no, or `cancelled` said yes.
+        Cancelled: `confirm` said no, or `should_stop` said yes.
         WeightsError: offline, no mirror could deliver (lists each one's reason), no room, no permission, or
             another process is downloading the same file.
     """
@@ -88,7 +88,7 @@ def download(
         )
     if not confirm(describe(source, into)):
         raise Cancelled(f"the download of {source.title} was declined; nothing was sent")
-    session = _Session(progress, cancelled, timeout_s, retries, pause_s)
+    session = _Session(progress, should_stop, timeout_s, retries, pause_s)
     failed: list[str] = []
     for mirror in source.mirrors:
         fault = _try_mirror(source, mirror, into, session)
@@ -108,7 +108,7 @@ class _Session:
     """What stays the same during one call of `download`."""
 
     progress: Callable[[DownloadTick], None]
-    cancelled: Callable[[], bool] | None
+    should_stop: Callable[[], bool] | None
     timeout_s: float
     retries: int
     pause_s: float
@@ -154,7 +154,7 @@ def _from_mirror(source: Source, mirror: Mirror, into: Path, session: _Session) 
 
 def _report(session: _Session, path: str, before_bytes: int, total_bytes: int, here_bytes: int) -> None:
     session.progress(DownloadTick(path, before_bytes + here_bytes, total_bytes))
-    if session.cancelled is not None and session.cancelled():
+    if session.should_stop is not None and session.should_stop():
         raise Cancelled("the download was stopped; the same command resumes it")
 
 
