@@ -213,13 +213,10 @@ def test_alpha_of_the_spec_holds_for_a_file_without_alpha_tensors(modules, raw: 
     assert lora_from_tensors(raw, spec_to_metadata(spec), modules, where="x").scale == 2.0
 
 
-@pytest.mark.parametrize(
-    ("alpha", "message"),
-    [(2.0, "one alpha for all modules, got 2 \\(2, 4\\)"), (0.0, "not one positive number: 1 \\(conv_out")],
-)
-def test_odd_alphas_are_refused(modules, raw: dict[str, Tensor], alpha: float, message: str):
-    with pytest.raises(SpecMismatchError, match=message):
-        lora_from_tensors(raw | {"conv_out.alpha": torch.tensor(alpha)}, {}, modules, where="x")
+@pytest.mark.parametrize("alpha", [torch.tensor(0.0), torch.tensor(-1.0), torch.ones(2)])
+def test_odd_alphas_are_refused(modules, raw: dict[str, Tensor], alpha: Tensor):
+    with pytest.raises(SpecMismatchError, match=r"not one positive number: 1 \(conv_out"):
+        lora_from_tensors(raw | {"conv_out.alpha": alpha}, {}, modules, where="x")
 
 
 # What does not fit.
@@ -240,8 +237,8 @@ def without(*names: str):
         (without(UP), r"modules without up: 1 \(mid_block\.attentions\.0\.proj_in\)"),
         (lambda r: r | {"conv_in.bias": torch.ones(1)}, r"not LoRA keys: 1 \(conv_in\.bias\)"),
         (
-            lambda r: r | {"lora_te_x.lora_up.weight": torch.ones(2, 4)},
-            r"modules without down: 1 \(lora_te_x\)",
+            lambda r: {"lora_te_x.lora_up.weight": torch.ones(2, 4)},
+            r"only one of a text encoder: 1 \(lora_te_x",
         ),
         (lambda r: r | {f"unet.{DOWN}": r[DOWN].clone()}, r"keys given twice: 1 \(unet\.down_blocks"),
         (
@@ -256,7 +253,7 @@ def without(*names: str):
         ),
         (
             lambda r: {n: (t if n != DOWN else t[:2]) for n, t in r.items()},
-            r"another rank.*1 \(down_blocks\.0\.resnets\.0\.conv1: 2×16×3×3 and 16×4×1×1\); expected rank 4",
+            r"do not fit each other.*1 \(down_blocks\.0\.resnets\.0\.conv1: 2×16×3×3 and 16×4×1×1\)",
         ),
         (
             lambda r: {n: (t if n != UP else t.T) for n, t in r.items()},
@@ -304,7 +301,9 @@ def test_the_spec_must_agree_with_the_tensors(tmp_path: Path, modules, raw: dict
     )
     file = read_tensors(tmp_path / "a.safetensors")
     wrong = {"hypir.spec": file.metadata["hypir.spec"].replace('"rank": 4', '"rank": 8')}
-    with pytest.raises(SpecMismatchError, match=r"164 \(.*expected rank 8, stated by its own hypir\.spec"):
+    with pytest.raises(
+        SpecMismatchError, match=r"expected rank 8, stated by its own hypir\.spec, got 1 \(4\) in 164"
+    ):
         lora_from_tensors(file.tensors, wrong, modules, where="x")
     generator = {"hypir.spec": file.metadata["hypir.spec"].replace('"kind": "lora"', '"kind": "generator"')}
     with pytest.raises(WeightsError, match=r"x: hypir\.spec"):
@@ -365,10 +364,12 @@ def test_a_full_size_lora_needs_no_base(tmp_path: Path):
         for letter, shape in zip("AB", factor_shapes(weight, 1), strict=True)
     }
     torch.save(tensors, tmp_path / "in.pth")
-    result = convert(tmp_path / "in.pth", tmp_path / "k.safetensors", to="kohya")
+    result = convert(
+        tmp_path / "in.pth", tmp_path / "k.safetensors", to="kohya", published=sd21_module_shapes()
+    )
     assert (result.modules, result.rank) == (257, 1)
     assert result.spec == LoraSpec(rank=1, alpha=1)
-    convert(tmp_path / "k.safetensors", tmp_path / "out.pth", to="original")
+    convert(tmp_path / "k.safetensors", tmp_path / "out.pth", to="original", published=sd21_module_shapes())
     assert equal(torch.load(tmp_path / "out.pth", weights_only=True), tensors)
 
 
@@ -447,6 +448,8 @@ def test_requests_that_make_no_sense(tmp_path: Path):
         convert(LORA, out, to="koyha")
     with pytest.raises(ConfigError, match="needs the base model"):
         convert(LORA, out, to="merged")
+    with pytest.raises(ConfigError, match="give the base model, or the modules"):
+        convert(LORA, out, to="kohya")
     with pytest.raises(ConfigError, match=r"ending in \.safetensors"):
         convert(LORA, tmp_path / "a.pth", to="kohya")
     with pytest.raises(ConfigError, match="strength"):
@@ -470,7 +473,7 @@ def test_nothing_is_overwritten_unasked_and_the_input_never(tmp_path: Path):
 
 
 def test_a_base_that_is_none(tmp_path: Path, base: dict[str, Tensor]):
-    with pytest.raises(WeightsNotFoundError, match="found none of"):
+    with pytest.raises(WeightsNotFoundError, match="found none"):
         convert(LORA, tmp_path / "a.safetensors", to="merged", base=tmp_path)
     with pytest.raises(WeightsError, match="expected a Stable Diffusion UNet"):
         convert(LORA, tmp_path / "a.safetensors", to="merged", base=LORA)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from ...models.sd.fold import fold_timestep_
 from ...models.sd.tiny_decoder import TinyDecoder, load_tiny_decoder
 from ...weights.download.fetching import download
 from ...weights.download.sources import Fetch
+from ...weights.fingerprint import short_hash
 from ...weights.search.locate import locate_base, locate_lora
 from ...weights.spec import LoraSpec
 from ..base import EngineSpec
@@ -86,7 +86,7 @@ def _merge(backbone: Backbone, path: Path, options: OneStepOptions) -> Restorer:
     merge_lora_(backbone.unet, lora, strength=options.lora_strength)
     spec = lora.spec or LoraSpec(rank=lora.rank, alpha=lora.alpha)
     strength = "" if options.lora_strength == 1 else f" × {options.lora_strength:g}"
-    return Restorer(spec=spec, label=f"{path.name} {_short_hash(path)}{strength}")
+    return Restorer(spec=spec, label=f"{path.name} {short_hash(path)}{strength}")
 
 
 def _already_merged(spec: LoraSpec, backbone: Backbone, options: OneStepOptions) -> Restorer:
@@ -128,7 +128,7 @@ def make_engine(
     reference = options.reference_mode
     weights, notes = f"{restorer.label} on {backbone.found_in}", ()
     if tiny is not None:
-        weights += f", decoded by {tiny.name} {_short_hash(tiny.path)}"
+        weights += f", decoded by {tiny.name} {short_hash(tiny.path)}"
         notes = (f"decoded by a tiny decoder ({tiny.name}): a preview, fine detail is approximate",)
     spec = EngineSpec(
         name=NAME,
@@ -164,11 +164,3 @@ def _announce(description: str) -> bool:
     """Say what is about to be fetched; the option `download` was the consent."""
     log.warning("%s", description)
     return True
-
-
-def _short_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return f"sha256:{digest.hexdigest()[:16]}"

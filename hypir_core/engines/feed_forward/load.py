@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ...device import DTYPES, pick_dtype
 from ...errors import MissingDependencyError, SpecMismatchError, SpecMissingError, WeightsError
 from ...models.architectures import ARCHITECTURES
 from ...weights.download.sources import Fetch
+from ...weights.fingerprint import short_hash
 from ...weights.spec import GeneratorSpec, spec_from_metadata
 from ...weights.tensors import TensorFile, check_finite, read_tensors
 from ..base import EngineSpec
@@ -89,7 +89,7 @@ def _load(path: Path, name: str, device: torch.device, dtype: str) -> tuple[Feed
                 f"{path}: expected a generator, got a {spec.kind}; use another --engine for it"
             )
         loaded = _ours(file, spec, name, device, dtype)
-    return _engine(loaded, name, f"{path.name} {_short_hash(path)}")
+    return _engine(loaded, name, f"{path.name} {short_hash(path)}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -206,11 +206,3 @@ def _engine(loaded: _Loaded, name: str, label: str) -> tuple[FeedForward, torch.
         multiple=loaded.multiple,
     )
     return engine, loaded.dtype
-
-
-def _short_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return f"sha256:{digest.hexdigest()[:16]}"
