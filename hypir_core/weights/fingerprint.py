@@ -29,9 +29,14 @@ def short_hash(path: str | Path) -> str:
     """
     digest = hashlib.sha256()
     with _opened(Path(path)) as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
+        feed(digest, file)
     return _short(digest.hexdigest())
+
+
+def feed(digest: hashlib._Hash, file: BinaryIO) -> None:
+    """Put the rest of an open file into a hash, a piece at a time."""
+    while block := file.read(_READ_BYTES):
+        digest.update(block)
 
 
 def fingerprint_of_base(files: BaseFiles) -> str:
@@ -63,8 +68,7 @@ def sampled_hash(path: Path) -> str:
         size = os.fstat(file.fileno()).st_size
         digest.update(str(size).encode() + b"\n")
         if size <= SAMPLE_BLOCKS * SAMPLE_BLOCK_BYTES:
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
+            feed(digest, file)
             return digest.hexdigest()
         for index in range(SAMPLE_BLOCKS):
             file.seek(index * (size - SAMPLE_BLOCK_BYTES) // (SAMPLE_BLOCKS - 1))

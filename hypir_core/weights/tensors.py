@@ -108,7 +108,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read every file of an index; the metadata of the first file that has some stands for all."""
+    """Read every file of an index; the first metadata stand for all."""
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for shard, names in shards_of(index).items():

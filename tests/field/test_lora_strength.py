@@ -122,10 +122,10 @@ def cases(draw: st.DrawFn) -> Case:
     dtype = draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     rank, alpha = draw(RANKS), draw(ALPHAS)
+    conv_rank, conv_alpha = draw(RANKS), draw(ALPHAS)
     ranks, alphas = dict.fromkeys(MODULES, rank), dict.fromkeys(MODULES, alpha)
     if place.startswith("kohya"):
         if place.endswith("conv"):
-            conv_rank, conv_alpha = draw(RANKS), draw(ALPHAS)
             ranks |= {m: conv_rank for m in MODULES if is_large_convolution(m)}
             alphas |= {m: conv_alpha for m in MODULES if is_large_convolution(m)}
     elif draw(st.booleans()):
@@ -307,7 +307,7 @@ def test_what_peft_saves_is_merged_as_peft_merges_it(
 ):
     base = matrices(unet)
     model = get_peft_model(unet, CONFIG)
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(str(tmp_path))
     expected = matrices(model.merge_and_unload())
     path = tmp_path if given_as == "folder" else tmp_path / "adapter_model.safetensors"
     if given_as == "renamed":
@@ -319,7 +319,7 @@ def test_what_peft_saves_is_merged_as_peft_merges_it(
 
 def test_a_peft_folder_is_converted_with_its_strength(unet: UNet2DConditionModel, tmp_path: Path):
     base = matrices(unet)
-    get_peft_model(unet, CONFIG).save_pretrained(tmp_path / "in")
+    get_peft_model(unet, CONFIG).save_pretrained(str(tmp_path / "in"))
     done = convert(tmp_path / "in", tmp_path / "k.safetensors", to="kohya", base=UNET)
     assert done.notes == ()
     lora, again = (
