@@ -116,9 +116,7 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         metadata = metadata or stated
         missing = [name for name in names if name not in there]
         if missing:
-            raise WeightsError(
-                f"{shard}: lacks {listed(missing)} that {index.name} names; get the model again"
-            )
+            raise WeightsError(f"{shard}: lacks {listed(missing)} of {index.name}; get the model again")
         tensors |= {name: there[name] for name in names}
     return tensors, metadata
 
@@ -193,8 +191,7 @@ def _head(path: Path) -> tuple[bytes, int]:
 
 
 def _guess(head: bytes, size: int) -> str:
-    known = what_it_is(head)
-    if known is not None:
+    if (known := what_it_is(head)) is not None:
         return known
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
         return f"text ({head[:24].decode('ascii')!r}); get the file again"

@@ -17,7 +17,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hypir_core.errors import SpecMismatchError, WeightsError
+from hypir_core.cli import main
+from hypir_core.errors import ConfigError, SpecMismatchError, WeightsError
 from hypir_core.lora.convert import convert
 from hypir_core.lora.file import (
     Lora,
@@ -29,8 +30,11 @@ from hypir_core.lora.file import (
 )
 from hypir_core.lora.merge import merged_weights
 from hypir_core.lora.names import TARGET_MODULES, LoraForm, adaptable_modules
+from hypir_core.models.sd.backbone import load_base
 from hypir_core.weights.ldm_names import ldm_names
+from hypir_core.weights.search.locate import locate_base
 from hypir_core.weights.spec import LoraSpec, spec_to_metadata
+from train.generators.sd2_lora import Sd2LoraOptions, sd2_lora_on
 
 UNET = Path(__file__).parents[1] / "golden" / "hypir" / "model" / "unet"
 
@@ -486,3 +490,34 @@ def test_files_that_convert_writes_keep_ranks_of_their_own(tmp_path: Path):
     assert alphas["lora_unet_conv_out.alpha"] == 1.0
     assert alphas["lora_unet_mid_block_resnets_0_conv2.alpha"] == 5.0
     assert read_lora(tmp_path / "k.safetensors", MODULES).notes == ()
+
+
+# Who else reads LoRAs.
+
+
+@pytest.fixture
+def of_mixed_ranks(tmp_path: Path) -> Path:
+    """Return the golden LoRA with a smaller rank in one module, as a resized one has."""
+    lora = read_lora(UNET.parents[1] / "lora.pth")
+    down, up = lora.factors["conv_out"]
+    resized = replace(lora, factors={**lora.factors, "conv_out": (down[:2], up[:, :2])})
+    write_lora(tmp_path / "resized.safetensors", resized, form=LoraForm.original)
+    return tmp_path / "resized.safetensors"
+
+
+def test_training_goes_on_from_one_rank_only(of_mixed_ranks: Path):
+    base = load_base(locate_base(UNET.parent))
+    options = Sd2LoraOptions(lora=str(of_mixed_ranks))
+    with pytest.raises(ConfigError, match=r"modules of the ranks 2, 4"):
+        sd2_lora_on(base, options, base=None, device=torch.device("cpu"))
+
+
+def test_the_command_line_says_what_was_assumed(
+    of_mixed_ranks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "out.safetensors"
+    assert main(["convert", str(of_mixed_ranks), str(out), "--base", str(UNET.parent)]) == 0
+    assert "note: the LoRA's alpha is not stated: alpha = rank is assumed" in capsys.readouterr().err
+    assert read_lora(
+        out, adaptable_modules(load_file(UNET / "diffusion_pytorch_model.safetensors"))
+    ).ranks == (2, 4)
