@@ -17,6 +17,7 @@ import torch
 from ..errors import CaptionError, MissingDependencyError
 from ..tiling.memory import is_out_of_memory
 from ..weights.download.sources import HUB, human_size, offline_by_environment
+from ..weights.file_names import is_safetensors
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def describe_download(name: str, *, endpoint: str) -> str:
             "set model to a folder on this machine"
         ) from err
     sizes = {str(file["rfilename"]): int(file.get("size") or 0) for file in info.get("siblings", ())}
-    weights = [n for n in sizes if n.endswith(".safetensors")] or [n for n in sizes if n.endswith(".bin")]
+    weights = [n for n in sizes if is_safetensors(n)] or [n for n in sizes if n.endswith(".bin")]
     licence = (info.get("cardData") or {}).get("license") or "not stated"
     size = human_size(sum(sizes[n] for n in weights))
     return f"downloading {name} from {endpoint}: about {size}, licence {licence}"

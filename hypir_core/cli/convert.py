@@ -49,14 +49,18 @@ def convert_command(
     """Rewrite a LoRA for other programs, or bake it into a model. The round trip is exact."""
     from ..device import DTYPES
     from ..lora.convert import convert
+    from ..models.sd.sd21 import sd21_module_shapes
 
     done = convert(
         source,
         target,
         to=to.value,
         base=base,
+        published=sd21_module_shapes(),
         dtype=DTYPES[dtype.value] if to is Target.merged else None,
         strength=strength,
         force=force,
     )
+    for note in done.notes:
+        console.err.print(f"note: {note}", markup=False)
     console.out.print(f"{done.path}: {done.modules} modules of rank {done.rank}, {done.target}", markup=False)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..config import to_plain
 from ..errors import ConfigError, UnknownNameError, WeightsError, WeightsNotFoundError
-from ..models.sd.sd21 import sd21_module_shapes
-from ..weights.ldm_names import LDM_UNET_PREFIX, diffusers_names
+from ..weights.file_names import network_files
+from ..weights.ldm_names import LDM_TEXT_PREFIX, LDM_VAE_PREFIX, unet_names
 from ..weights.spec import NOT_STATED, LoraSpec
 from ..weights.tensors import listed, not_finite, read_tensors, write_tensors
 from .file import Lora, read_lora, write_lora
@@ -29,23 +29,13 @@ TARGETS = (*(form.value for form in LoraForm), MERGED)
 MERGED_KEY = "hypir.merged_lora"
 """Metadata of a merged file: the LoRA's spec and the strength it was merged with, as JSON."""
 
-UNET_FILES = (
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin",
-)
-"""What a diffusers UNet folder may hold, the preferred file first."""
-
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """Number formats that can be written."""
-
-LDM_PREFIXES = (LDM_UNET_PREFIX, "diffusion_model.", "")
-"""What may precede the UNet's ldm names in a file."""
 
 EMA_PREFIX = "model_ema."
 """A second, averaged UNet that some checkpoints carry; left out: the LoRA is merged into the first."""
 
-NETWORKS = ("first_stage_model.", "cond_stage_model.")
+NETWORKS = (LDM_VAE_PREFIX, LDM_TEXT_PREFIX)
 """VAE and text encoder in a single-file checkpoint; other entries are tables and keep their number format."""
 
 Base: TypeAlias = str | Path | Mapping[str, Tensor]
@@ -60,7 +50,10 @@ class Conversion:
     target: str
     modules: int
     rank: int
+    """Of most modules."""
     spec: LoraSpec
+    notes: tuple[str, ...]
+    """What was left out or assumed, a sentence each."""
 
 
 def convert(
@@ -69,6 +62,7 @@ def convert(
     *,
     to: str,
     base: Base | None = None,
+    published: Mapping[str, WeightShape] | None = None,
     dtype: torch.dtype | None = None,
     strength: float = 1.0,
     force: bool = False,
@@ -80,8 +74,9 @@ def convert(
         out_path: a .safetensors file; for ``original`` also .pth, the published container.
         to: one of `TARGETS`. The LoRA forms convert into each other without a change of any number.
         base: the model that the LoRA adapts. ``merged`` needs it: a diffusers UNet gives a UNet file, a
-            single-file checkpoint gives a whole checkpoint. Otherwise it only replaces SD 2.1 as the model
-            that the LoRA is checked against.
+            single-file checkpoint gives a whole checkpoint. Otherwise the LoRA is only checked against it.
+        published: name → weight shape of the modules of SD 2.1's UNet (`models.sd.sd21.sd21_module_shapes`), the
+            model that the LoRA is checked against where there is no `base`.
         dtype: number format of the written weights; None keeps the LoRA's, and means float16 for ``merged``.
         strength: how much of the LoRA is merged; 1 is as trained.
         force: replace `out_path` where it exists.
@@ -92,17 +87,28 @@ def convert(
         WeightsError: a file cannot be read or written, or does not fit.
     """
     in_path, out_path = Path(in_path), Path(out_path)
-    _check_request(in_path, out_path, to=to, base=base, dtype=dtype, strength=strength, force=force)
+    _check_request(
+        in_path,
+        out_path,
+        to=to,
+        base=base,
+        has_modules=base is not None or published is not None,
+        dtype=dtype,
+        strength=strength,
+        force=force,
+    )
     model = _read_base(base) if base is not None else None
-    shapes = adaptable_modules(model.unet) if model else sd21_module_shapes()
-    lora = read_lora(in_path, shapes)
-    spec = lora.spec or _assumed_spec(lora, shapes)
+    lora = read_lora(in_path, adaptable_modules(model.unet) if model else published)
+    is_published = published is not None and (model is None or adaptable_modules(model.unet) == published)
+    spec = lora.spec or _assumed_spec(lora, is_published=is_published)
     lora = replace(lora, spec=spec)
     if model and to == MERGED:
         _write_merged(out_path, model, lora, spec, dtype=dtype or torch.float16, strength=strength)
     else:
         write_lora(out_path, _cast(lora, dtype, out_path) if dtype else lora, form=LoraForm(to))
-    return Conversion(path=out_path, target=to, modules=len(lora.factors), rank=lora.rank, spec=spec)
+    return Conversion(
+        path=out_path, target=to, modules=len(lora.factors), rank=lora.rank, spec=spec, notes=lora.notes
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +127,7 @@ def _check_request(
     *,
     to: str,
     base: Base | None,
+    has_modules: bool,
     dtype: torch.dtype | None,
     strength: float,
     force: bool,
@@ -138,6 +145,10 @@ def _check_request(
         problems.append(f"{out_path}: exists already; choose another name, or allow replacing it (force)")
     if to == MERGED and base is None:
         problems.append(f"{MERGED} needs the base model: a diffusers folder, a UNet file or a checkpoint")
+    elif not has_modules:
+        problems.append(
+            "give the base model, or the modules of SD 2.1 (published): the LoRA is checked against them"
+        )
     if to != MERGED and strength != 1:
         problems.append(f"strength {strength} only has a meaning for {MERGED}; leave it at 1 for {to}")
     if dtype not in {None, *DTYPES}:
@@ -151,16 +162,12 @@ def _read_base(base: Base) -> _BaseModel:
         return _BaseModel(base, {name: name for name in base}, {})
     path = _unet_file(Path(base))
     tensors = read_tensors(path).tensors
-    if "conv_in.weight" in tensors:
-        return _BaseModel(tensors, {name: name for name in tensors}, {})
-    prefix = next((p for p in LDM_PREFIXES if f"{p}input_blocks.0.0.weight" in tensors), None)
-    if prefix is None:
+    names = unet_names(tensors)
+    if names is None:
         raise WeightsError(
             f"{path}: expected a Stable Diffusion UNet or checkpoint, got {listed(list(tensors))} other "
             "tensors; give the base model that the LoRA was trained on"
         )
-    inside = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
-    names = {new: prefix + old for old, new in diffusers_names(inside).items()}
     taken = set(names.values())
     others = {
         name: tensor
@@ -173,20 +180,19 @@ def _read_base(base: Base) -> _BaseModel:
 def _unet_file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    tried = [folder / name for folder in (path / "unet", path) for name in UNET_FILES]
-    found = next((file for file in tried if file.is_file()), None)
-    if found is None:
+    found = [file for folder in (path / "unet", path) for file in network_files(folder)]
+    if not found:
         raise WeightsNotFoundError(
-            f"{path}: expected a UNet in this folder, found none of {', '.join(map(str, tried))}; "
-            "give the folder of the base model or its file"
+            f"{path}: expected a UNet in this folder (unet/diffusion_pytorch_model.safetensors, or the file "
+            "itself), found none; give the folder of the base model or its file"
         )
-    return found
+    return found[0]
 
 
-def _assumed_spec(lora: Lora, shapes: Mapping[str, WeightShape]) -> LoraSpec:
+def _assumed_spec(lora: Lora, *, is_published: bool) -> LoraSpec:
     """Return the spec of a LoRA that came without one: the published LoRA's, as far as it can be known."""
     spec = LoraSpec(rank=lora.rank, alpha=lora.alpha)
-    return spec if shapes == sd21_module_shapes() else replace(spec, base_model=NOT_STATED)
+    return spec if is_published else replace(spec, base_model=NOT_STATED)
 
 
 def _write_merged(

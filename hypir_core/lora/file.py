@@ -1,14 +1,13 @@
 """LoRA files: read in any naming into one canonical form, checked strictly, and written.
 
-Conventions: ``down`` is A, ``up`` is B; the weight change is alpha / rank · B·A. A file without alpha means
-alpha = rank, as the published one-step LoRA does.
+Conventions: ``down`` is A, ``up`` is B; the weight change of a module is alpha / rank · B·A. Rank and alpha may
+differ from module to module. `strength` says where alpha is looked for.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -16,8 +15,19 @@ from torch import Tensor
 
 from ..errors import ConfigError, SpecMismatchError, WeightsError
 from ..weights.spec import METADATA_KEY, LoraSpec, spec_from_metadata, spec_to_metadata
-from ..weights.tensors import check_finite, listed, read_tensors, write_original_pth, write_tensors
-from .names import TARGET_MODULES, LoraForm, LoraKey, WeightShape, adapted_modules, key_name, parse_keys
+from ..weights.tensors import (
+    check_finite,
+    listed,
+    not_finite,
+    read_tensors,
+    write_original_pth,
+    write_tensors,
+)
+from .adapter_config import CONFIG_FILE, WEIGHT_STEM, AdapterConfig, adapter_beside, adapter_in_metadata
+from .kinds import refuse_other_kinds, split_text_encoder
+from .names import TARGET_MODULES, LoraForm, WeightShape, adapted_modules, key_name, parse_keys
+from .pairs import check_products, factor_shapes, pair_up, raise_found, rank_of, shapes_of, shapes_text
+from .strength import strength_of
 
 # One key of an earlier form decides: outside of attentions, ComfyUI's names look like diffusers'.
 _TELLING_FORMS = (LoraForm.comfyui, LoraForm.kohya, LoraForm.original, LoraForm.diffusers)
@@ -30,18 +40,39 @@ class Lora:
     factors: Mapping[str, tuple[Tensor, Tensor]]
     """Module → (down, up): Linear (rank, in), (out, rank); Conv2d (rank, in, kh, kw), (out, rank, 1, 1)."""
     rank: int
+    """Of most modules; that of one module is the size of its factors."""
     alpha: float
+    """alpha / rank is what the product of the factors is multiplied by."""
+    scales: Mapping[str, float] = field(default_factory=dict)
+    """Module → what its product is multiplied by, where that is not alpha / rank."""
     spec: LoraSpec | None = None
     """What the file says about itself; None for one that does not say."""
     form: LoraForm | None = None
     """How the file it came from writes its names."""
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    """What was left out or assumed when it was read, a sentence each; for reports."""
 
     @property
     def scale(self) -> float:
-        """What the product of the factors is multiplied by."""
+        """What the product of the factors of most modules is multiplied by."""
         return self.alpha / self.rank
+
+    def scale_of(self, module: str) -> float:
+        """Return what the product of a module's factors is multiplied by."""
+        return self.scales.get(module, self.scale)
+
+    def alpha_of(self, module: str) -> float:
+        """Return the alpha of a module: its scale × its own rank."""
+        rank = rank_of(self.factors[module])
+        if module not in self.scales and rank == self.rank:
+            return self.alpha
+        return self.scale_of(module) * rank
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks that its modules have, each once, the smallest first."""
+        return tuple(sorted({rank_of(pair) for pair in self.factors.values()}))
 
     @property
     def target_modules(self) -> tuple[str, ...]:
@@ -53,7 +84,7 @@ def read_lora(path: str | Path, modules: Mapping[str, WeightShape] | None = None
     """Read a LoRA file in any known naming, .safetensors or .pth.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a PEFT adapter.
         modules: name → weight shape of the UNet's Linear and Conv2d modules (`adaptable_modules`); the LoRA
             is then checked against them (`check_lora`). Without it only the file itself is checked, and names
             that are ambiguous on their own (kohya's) are refused.
@@ -62,8 +93,9 @@ def read_lora(path: str | Path, modules: Mapping[str, WeightShape] | None = None
         WeightsError: the file cannot be read, is no LoRA, or holds NaN or infinity.
         SpecMismatchError: it does not fit the UNet, its own spec, or itself; lists what differs.
     """
-    file = read_tensors(path)
-    lora = lora_from_tensors(file.tensors, file.metadata, modules, where=file.path)
+    file = read_tensors(_weight_file(Path(path)))
+    beside = None if METADATA_KEY in file.metadata else adapter_beside(file.path)
+    lora = lora_from_tensors(file.tensors, file.metadata, modules, where=file.path, adapter=beside)
     return replace(lora, path=file.path)
 
 
@@ -73,9 +105,25 @@ def lora_from_tensors(
     modules: Mapping[str, WeightShape] | None = None,
     *,
     where: str | Path,
+    adapter: AdapterConfig | None = None,
 ) -> Lora:
-    """Do what `read_lora` does for named tensors in memory; `where` names them in errors."""
-    keys = parse_keys(tensors, modules or ())
+    """Do what `read_lora` does for named tensors in memory.
+
+    Args:
+        tensors: by the names of the file.
+        metadata: of the file.
+        modules: as for `read_lora`.
+        where: names the file in errors.
+        adapter: what lies beside the file about rank and alpha; the metadata come first.
+    """
+    names, text_encoder = split_text_encoder(tensors)
+    if text_encoder and not names:
+        raise WeightsError(
+            f"{where}: expected a LoRA of a UNet, got only one of a text encoder: {listed(text_encoder)}; "
+            "give another file"
+        )
+    refuse_other_kinds(names, where)
+    keys = parse_keys(names, modules or ())
     if not any(keys.values()):
         raise WeightsError(
             f"{where}: expected a LoRA, with keys like X.lora_A.weight or lora_unet_X.lora_down.weight; "
@@ -85,15 +133,26 @@ def lora_from_tensors(
         raise WeightsError(
             f"{where}: underscore names can only be resolved with the UNet's modules; give the base model"
         )
-    check_finite(tensors, where)
+    check_finite({name: tensors[name] for name in names}, where)
     spec = _spec(metadata, where)
-    pairs, alphas = _pair_up(tensors, keys, where)
-    rank = _rank(pairs, spec, where)
+    pairs, alphas = pair_up(tensors, keys, where)
+    check_products(pairs, where)
+    strength = strength_of(
+        pairs,
+        alphas,
+        spec=spec,
+        adapter=None if spec else adapter_in_metadata(metadata, where) or adapter,
+        metadata=metadata,
+        where=where,
+    )
+    left_out = f"left out: keys of a text encoder, {listed(text_encoder)}; only the UNet is adapted"
     lora = Lora(
         factors=pairs,
-        rank=rank,
-        alpha=_alpha(pairs, alphas, rank, spec, where),
+        rank=strength.rank,
+        alpha=strength.alpha,
+        scales=strength.scales,
         spec=spec,
+        notes=(*([left_out] if text_encoder else []), *strength.notes),
         form=next(form for form in _TELLING_FORMS if any(key and key.form is form for key in keys.values())),
     )
     if modules is not None:
@@ -116,23 +175,20 @@ def check_lora(lora: Lora, modules: Mapping[str, WeightShape], *, where: str | P
     missing = [name for name in expected if name not in lora.factors]
     unexpected = [name for name in lora.factors if name not in expected]
     wrong = [
-        f"{name}: expected {_text(want)}, got {_text(got)}"
+        f"{name}: expected {shapes_text(want)}, got {shapes_text(got)}"
         for name, shape in expected.items()
         if name in lora.factors
-        and (want := factor_shapes(shape, lora.rank)) != (got := _shapes(lora.factors[name]))
+        and (want := factor_shapes(shape, rank_of(lora.factors[name])))
+        != (got := shapes_of(lora.factors[name]))
     ]
     problems = {"missing modules": missing, "unexpected modules": unexpected, "modules of wrong shape": wrong}
-    _raise(
-        where,
-        problems,
-        f"expected {len(expected)} modules of rank {lora.rank}; it was made for another base model",
-    )
-
-
-def factor_shapes(weight: WeightShape, rank: int) -> tuple[WeightShape, WeightShape]:
-    """Return the shapes of (down, up) for a weight (out, in) or (out, in, height, width)."""
-    out, inner, *kernel = weight
-    return (rank, inner, *kernel), (out, rank, *(1 for _ in kernel))
+    made_for = "another base model" if wrong else "other modules than a one-step LoRA for this base model"
+    raise_found(where, problems, f"expected {len(expected)} modules; it was made for {made_for}")
+    if lora.rank not in lora.ranks:
+        raise SpecMismatchError(
+            f"{where}: does not fit: expected rank {lora.rank} in most modules, got "
+            f"{', '.join(map(str, lora.ranks))}; its alpha would mean another strength"
+        )
 
 
 def write_lora(path: str | Path, lora: Lora, *, form: LoraForm) -> None:
@@ -160,22 +216,53 @@ def write_lora(path: str | Path, lora: Lora, *, form: LoraForm) -> None:
 def lora_to_tensors(lora: Lora, form: LoraForm) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the named tensors and the metadata of a LoRA file of `form`.
 
-    Alpha is written only where it differs from the rank. The forms that have no place for it (`original`,
-    `diffusers`) then get it multiplied into ``up``, so that every reader applies the same change.
+    Alpha is written, for all modules, only where that of a module differs from its rank. The forms that have no
+    place for it (`original`, `diffusers`) then get it multiplied into ``up``, so that every reader applies the
+    same change.
+
+    Raises:
+        WeightsError: ``up`` times its scale is too large for its number format.
     """
-    if lora.scale != 1 and not form.keeps_alpha:
-        folded = {
-            name: (down, (up.float() * lora.scale).to(up.dtype)) for name, (down, up) in lora.factors.items()
-        }
-        lora = replace(lora, factors=folded, alpha=float(lora.rank))
+    says_something = any(lora.scale_of(module) != 1 for module in lora.factors)
+    if says_something and not form.keeps_alpha:
+        lora, says_something = _with_alpha_in_up(lora), False
     tensors: dict[str, Tensor] = {}
     for module, (down, up) in lora.factors.items():
         tensors[key_name(module, "down", form)] = down
         tensors[key_name(module, "up", form)] = up
-        if lora.scale != 1:
-            tensors[key_name(module, "alpha", form)] = torch.tensor(lora.alpha)
+        if says_something:
+            tensors[key_name(module, "alpha", form)] = torch.tensor(lora.alpha_of(module))
     spec = lora.spec and replace(lora.spec, rank=lora.rank, alpha=lora.alpha)
     return tensors, spec_to_metadata(spec) if spec else {}
+
+
+def _with_alpha_in_up(lora: Lora) -> Lora:
+    """Return a LoRA of the same effect whose modules all have scale 1."""
+    factors = {
+        module: (down, (up.double() * lora.scale_of(module)).to(up.dtype))
+        for module, (down, up) in lora.factors.items()
+    }
+    bad = not_finite({module: up for module, (_, up) in factors.items()})
+    if bad:
+        raise WeightsError(
+            f"{lora.path or 'LoRA'}: alpha cannot be multiplied into {listed(bad)}: too large for the number format; "
+            "write float32 or bfloat16, or a form with alpha tensors (kohya)"
+        )
+    return replace(lora, factors=factors, alpha=float(lora.rank), scales={})
+
+
+def _weight_file(path: Path) -> Path:
+    """Return the weight file of a PEFT folder; a file is returned as it is."""
+    if not path.is_dir():
+        return path
+    names = [f"{WEIGHT_STEM}{ending}" for ending in (".safetensors", ".bin")]
+    found = next((path / name for name in names if (path / name).is_file()), None)
+    if found is None:
+        raise WeightsError(
+            f"{path}: expected a LoRA file, or a PEFT folder with {names[0]} and {CONFIG_FILE}; got another "
+            "folder: name the file inside it"
+        )
+    return found
 
 
 def _spec(metadata: Mapping[str, str], where: str | Path) -> LoraSpec | None:
@@ -187,86 +274,3 @@ def _spec(metadata: Mapping[str, str], where: str | Path) -> LoraSpec | None:
             f"{where}: expected a LoRA, got a {spec.kind} by its own {METADATA_KEY}; give another file"
         )
     return spec
-
-
-def _pair_up(
-    tensors: Mapping[str, Tensor], keys: Mapping[str, LoraKey | None], where: str | Path
-) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, float]]:
-    """Return module → (down, up) and module → alpha."""
-    parts: dict[str, dict[str, Tensor]] = {}
-    twice: list[str] = []
-    for name, key in keys.items():
-        if key is not None:
-            module = parts.setdefault(key.module, {})
-            twice += [name] if key.part in module else []
-            module[key.part] = tensors[name]
-    halves = {
-        f"modules without {part}": [module for module, found in parts.items() if part not in found]
-        for part in ("down", "up")
-    }
-    alphas = {module: found["alpha"] for module, found in parts.items() if "alpha" in found}
-    problems = {
-        "keys that are not LoRA keys": [name for name, key in keys.items() if key is None],
-        "keys given twice": twice,
-        **halves,
-        "modules whose alpha is not one positive number": [
-            module for module, alpha in alphas.items() if alpha.numel() != 1 or alpha.item() <= 0
-        ],
-    }
-    _raise(where, problems, "expected one down and one up factor per module, and alpha at most once")
-    pairs = {module: (found["down"], found["up"]) for module, found in parts.items()}
-    return pairs, {module: float(alpha) for module, alpha in alphas.items()}
-
-
-def _rank(pairs: Mapping[str, tuple[Tensor, Tensor]], spec: LoraSpec | None, where: str | Path) -> int:
-    """Return the rank that the factors have, all of them the same and the one the spec states."""
-    found = Counter(down.shape[0] for down, _ in pairs.values() if down.ndim)
-    rank = spec.rank if spec else next((value for value, _ in found.most_common(1)), 0)
-    wrong = [
-        f"{module}: {_text(_shapes((down, up)))}"
-        for module, (down, up) in pairs.items()
-        if not _is_product(_shapes((down, up)), rank)
-        or not (down.is_floating_point() and up.is_floating_point())
-    ]
-    source = f"rank {rank}, stated by its own {METADATA_KEY}" if spec else f"rank {rank} in every module"
-    _raise(where, {"modules of another rank, shape or number format": wrong}, f"expected {source}")
-    return rank
-
-
-def _alpha(
-    pairs: Iterable[str], alphas: Mapping[str, float], rank: int, spec: LoraSpec | None, where: str | Path
-) -> float:
-    """Return the one alpha: from the file's tensors, else its spec, else the rank."""
-    if not alphas:
-        return spec.alpha if spec else float(rank)
-    values = {alphas.get(module, float(rank)) for module in pairs}
-    if len(values) > 1 or (spec and values != {spec.alpha}):
-        stated = f"; its {METADATA_KEY} states {spec.alpha:g}" if spec else ""
-        got = listed([f"{value:g}" for value in sorted(values)])
-        raise SpecMismatchError(
-            f"{where}: expected one alpha for all modules, got {got}{stated}; use a LoRA with one alpha"
-        )
-    return values.pop()
-
-
-def _is_product(shapes: tuple[WeightShape, WeightShape], rank: int) -> bool:
-    """Whether (down, up) are a rank-`rank` factorisation of a Linear or Conv2d weight."""
-    down, up = shapes
-    if rank < 1 or len(down) != len(up) or len(down) not in {2, 4}:
-        return False
-    weight = (up[0], *down[1:])
-    return shapes == factor_shapes(weight, rank)
-
-
-def _shapes(pair: tuple[Tensor, Tensor]) -> tuple[WeightShape, WeightShape]:
-    return tuple(pair[0].shape), tuple(pair[1].shape)
-
-
-def _text(shapes: tuple[WeightShape, WeightShape]) -> str:
-    return " and ".join("×".join(map(str, shape)) or "a single number" for shape in shapes)
-
-
-def _raise(where: str | Path, problems: Mapping[str, list[str]], expected: str) -> None:
-    found = [f"{kind}: {listed(names)}" for kind, names in problems.items() if names]
-    if found:
-        raise SpecMismatchError(f"{where}: does not fit: {'; '.join(found)}; {expected}")

@@ -51,7 +51,7 @@ def merged_weights(
         return
     for module, factors in lora.factors.items():
         name = f"{module}.weight"
-        yield name, _merged(weights[name], factors, scale=strength * lora.scale)
+        yield name, _merged(weights[name], factors, scale=strength * lora.scale_of(module))
 
 
 def _merged(weight: Tensor, factors: tuple[Tensor, Tensor], *, scale: float) -> Tensor:

@@ -14,27 +14,11 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from ..weights.ldm_names import ldm_names
+from ..weights.ldm_names import LDM_ROOTS, UNET_PREFIXES, ldm_names
+from ..weights.lora_targets import TARGET_MODULES
 
 WeightShape: TypeAlias = tuple[int, ...]
 """Shape of a module's weight: Linear (out, in), Conv2d (out, in, height, width)."""
-
-TARGET_MODULES = (
-    "to_k",
-    "to_q",
-    "to_v",
-    "to_out.0",
-    "conv",
-    "conv1",
-    "conv2",
-    "conv_shortcut",
-    "conv_out",
-    "proj_in",
-    "proj_out",
-    "ff.net.2",
-    "ff.net.0.proj",
-)
-"""What the published one-step LoRA adapts."""
 
 
 class LoraForm(str, Enum):
@@ -108,8 +92,7 @@ def key_name(module: str, part: str, form: LoraForm) -> str:
 
 
 _KOHYA_PREFIX = "lora_unet_"
-_PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "unet.")
-_LDM_ROOTS = ("input_blocks.", "middle_block.", "output_blocks.", "out.", "time_embed.")
+_PREFIXES = ("base_model.model.", *filter(None, UNET_PREFIXES), "unet.")
 _COMFYUI_ATTENTION = re.compile(r"\.(to_q|to_k|to_v|to_out)(?:\.0)?$")
 _KEY = re.compile(
     r"(?P<stem>.+?)(?:"
@@ -135,7 +118,7 @@ def _parse(key: str, aliases: Mapping[str, str]) -> LoraKey | None:
         form = LoraForm.comfyui if match["letter"] or match["alpha"] else LoraForm.diffusers
         stem = stem.replace(".processor.", ".")
         stem = f"{stem}.0" if stem.endswith(".to_out") else stem
-    if stem.startswith(_LDM_ROOTS):
+    if stem.startswith(LDM_ROOTS):
         form, stem = LoraForm.comfyui, aliases.get(stem, stem)
     return LoraKey(stem, part, form)
 

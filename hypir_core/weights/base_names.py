@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ..errors import WeightsError
+from .ldm_names import LDM_TEXT_PREFIX, LDM_VAE_PREFIX
 from .tensors import listed
 
-VAE_PREFIXES = ("first_stage_model.", "vae.", "")
-TEXT_PREFIXES = ("cond_stage_model.model.", "text_encoder.", "text_model.", "model.", "")
+VAE_PREFIXES = (LDM_VAE_PREFIX, "vae.", "")
+TEXT_PREFIXES = (f"{LDM_TEXT_PREFIX}model.", "text_encoder.", "text_model.", "model.", "")
 
 _ATTENTION = {
     "norm": "group_norm",
@@ -84,7 +85,7 @@ def text_tensors(tensors: Mapping[str, Tensor], *, layers: int, where: object) -
     Raises:
         WeightsError: there is no text tower of CLIP in it.
     """
-    hugging_face = [f"{p}text_model." for p in ("", "text_encoder.", "cond_stage_model.transformer.")]
+    hugging_face = [f"{p}text_model." for p in ("", "text_encoder.", f"{LDM_TEXT_PREFIX}transformer.")]
     try:
         found = _part(tensors, (*hugging_face, ""), "embeddings.token_embedding.weight", "", where)
     except WeightsError:

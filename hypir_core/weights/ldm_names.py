@@ -17,6 +17,15 @@ from ..errors import WeightsError
 LDM_UNET_PREFIX = "model.diffusion_model."
 """What precedes the UNet's names in a full single-file checkpoint."""
 
+LDM_VAE_PREFIX = "first_stage_model."
+LDM_TEXT_PREFIX = "cond_stage_model."
+
+UNET_PREFIXES = (LDM_UNET_PREFIX, "diffusion_model.", "")
+"""What may precede the UNet's ldm names in a file."""
+
+LDM_ROOTS = ("input_blocks.", "middle_block.", "output_blocks.", "out.", "time_embed.", "label_emb.")
+"""How the ldm names of a UNet's parts begin."""
+
 _OUTER = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
@@ -59,6 +68,27 @@ def diffusers_names(ldm_names: Iterable[str]) -> dict[str, str]:
     blocks = _block_names(_structure_of_ldm(names))
     inverse = {ldm: diffusers for diffusers, ldm in blocks.items()}
     return _rename(names, inverse, {ldm: diffusers for diffusers, ldm in _INSIDE_RESNET.items()}, "ldm")
+
+
+def unet_names(names: Iterable[str]) -> dict[str, str] | None:
+    """Find a UNet among the tensor names of a file, in any packaging.
+
+    Returns:
+        diffusers name → name in the file; None: there is no UNet of Stable Diffusion in it.
+
+    Raises:
+        WeightsError: a name below the UNet's prefix that is not a part of it.
+    """
+    there = list(names)
+    if "conv_in.weight" in there:
+        return {name: name for name in there}
+    prefix = next((p for p in UNET_PREFIXES if f"{p}input_blocks.0.0.weight" in there), None)
+    if prefix is None:
+        return None
+    inside = [name.removeprefix(prefix) for name in there if name.startswith(prefix)]
+    if not prefix:
+        inside = [name for name in inside if name.startswith(LDM_ROOTS)]
+    return {new: prefix + old for old, new in diffusers_names(inside).items()}
 
 
 @dataclass(frozen=True, slots=True)

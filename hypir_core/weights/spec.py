@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from .. import config
 from ..errors import ConfigError, SpecMismatchError, SpecMissingError, UnknownNameError, WeightsError
-from ..lora.names import TARGET_MODULES
+from .lora_targets import TARGET_MODULES
 
 METADATA_KEY = "hypir.spec"
 

@@ -23,6 +23,9 @@ from torch import Tensor
 
 from ..atomic import atomic_file
 from ..errors import WeightsError, WeightsNotFoundError
+from .file_names import is_index, is_safetensors
+from .not_weights import HEAD_BYTES, what_it_is
+from .shards import shards_of
 
 WRAPPERS = ("params_ema", "params", "ema_state_dict", "state_dict", "model_state_dict", "model")
 """Keys under which trainers wrap the weights, the preferred one first (EMA weights before raw ones)."""
@@ -80,7 +83,8 @@ class TensorFile:
 def read_tensors(path: str | Path) -> TensorFile:
     """Read a weight file on the CPU; the content decides the format, not the file's ending.
 
-    Wrappers (`WRAPPERS`) are opened and prefixes that every key has (`KEY_PREFIXES`) are removed.
+    Wrappers (`WRAPPERS`) are opened and prefixes that every key has (`KEY_PREFIXES`) are removed. The index of a
+    network in several files (``….index.json``) gives the tensors of all of them.
 
     Raises:
         WeightsNotFoundError: there is no such file.
@@ -88,18 +92,33 @@ def read_tensors(path: str | Path) -> TensorFile:
             or is a pickle that would run code (which is refused, not run).
     """
     path = Path(path)
-    head, size = _head(path)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < SAFETENSORS_HEADER_LIMIT_BYTES:
-        tensors, metadata = _read_safetensors(path, size)
-    elif head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-        tensors, metadata = _named_tensors(_unpickle(path, zipped=head[:1] == b"P"), path), {}
-    else:
-        raise WeightsError(
-            f"{path}: expected safetensors or a PyTorch file, got {_guess(head, size)}; get the file again"
-        )
+    tensors, metadata = _read_shards(path) if is_index(path) else _read_file(path)
     if not tensors:
         raise WeightsError(f"{path}: expected named tensors, got none; get the file again")
     return TensorFile(_strip_prefixes(tensors), metadata, path)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    head, size = _head(path)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < SAFETENSORS_HEADER_LIMIT_BYTES:
+        return _read_safetensors(path, size)
+    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+        return _named_tensors(_unpickle(path, zipped=head[:1] == b"P"), path), {}
+    raise WeightsError(f"{path}: expected safetensors or a PyTorch file, got {_guess(head, size)}")
+
+
+def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read every file of an index; the first metadata stand for all."""
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    for shard, names in shards_of(index).items():
+        there, stated = _read_file(shard)
+        metadata = metadata or stated
+        missing = [name for name in names if name not in there]
+        if missing:
+            raise WeightsError(f"{shard}: lacks {listed(missing)} of {index.name}; get the model again")
+        tensors |= {name: there[name] for name in names}
+    return tensors, metadata
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
@@ -158,7 +177,7 @@ def listed(names: list[str]) -> str:
 def _head(path: Path) -> tuple[bytes, int]:
     try:
         with path.open("rb") as file:
-            head = file.read(64)
+            head = file.read(HEAD_BYTES)
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError as err:
         raise WeightsNotFoundError(f"{path}: no such file; check the path") from err
@@ -172,18 +191,11 @@ def _head(path: Path) -> tuple[bytes, int]:
 
 
 def _guess(head: bytes, size: int) -> str:
-    if not size:
-        return "an empty file"
-    text = head.lstrip().lower()
-    if text.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer (the real file was not downloaded)"
-    if text.startswith((b"<!doctype", b"<html")):
-        return "a web page"
-    if text.startswith(b"gguf"):
-        return "a GGUF file"
+    if (known := what_it_is(head)) is not None:
+        return known
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
-        return f"text ({head[:24].decode('ascii')!r})"
-    return f"{size} unknown bytes"
+        return f"text ({head[:24].decode('ascii')!r}); get the file again"
+    return f"{size} unknown bytes; get the file again"
 
 
 def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -199,7 +211,7 @@ def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[st
 
 def _unpickle(path: Path, *, zipped: bool) -> Any:
     try:
-        if zipped and path.suffix != ".safetensors":  # torch takes a path with this ending at its word
+        if zipped and not is_safetensors(path):  # torch takes a path with this ending at its word
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,17 +17,14 @@ from torch import Tensor
 from hypir_core.errors import (
     ConfigError,
     SpecMismatchError,
-    UnknownNameError,
     WeightsError,
-    WeightsNotFoundError,
 )
-from hypir_core.lora.convert import MERGED_KEY, TARGETS, convert
 from hypir_core.lora.file import Lora, check_lora, factor_shapes, lora_from_tensors, read_lora, write_lora
 from hypir_core.lora.names import TARGET_MODULES, LoraForm, adaptable_modules, adapted_modules, parse_keys
 from hypir_core.models.sd.sd21 import sd21_module_shapes
-from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, ldm_names
-from hypir_core.weights.spec import NOT_STATED, LoraSpec, spec_to_metadata
-from hypir_core.weights.tensors import read_tensors, write_tensors
+from hypir_core.weights.ldm_names import ldm_names
+from hypir_core.weights.spec import LoraSpec, spec_to_metadata
+from hypir_core.weights.tensors import read_tensors
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "hypir"
 LORA = GOLDEN / "lora.pth"
@@ -213,13 +208,10 @@ def test_alpha_of_the_spec_holds_for_a_file_without_alpha_tensors(modules, raw: 
     assert lora_from_tensors(raw, spec_to_metadata(spec), modules, where="x").scale == 2.0
 
 
-@pytest.mark.parametrize(
-    ("alpha", "message"),
-    [(2.0, "one alpha for all modules, got 2 \\(2, 4\\)"), (0.0, "not one positive number: 1 \\(conv_out")],
-)
-def test_odd_alphas_are_refused(modules, raw: dict[str, Tensor], alpha: float, message: str):
-    with pytest.raises(SpecMismatchError, match=message):
-        lora_from_tensors(raw | {"conv_out.alpha": torch.tensor(alpha)}, {}, modules, where="x")
+@pytest.mark.parametrize("alpha", [torch.tensor(0.0), torch.tensor(-1.0), torch.ones(2)])
+def test_odd_alphas_are_refused(modules, raw: dict[str, Tensor], alpha: Tensor):
+    with pytest.raises(SpecMismatchError, match=r"not one positive number: 1 \(conv_out"):
+        lora_from_tensors(raw | {"conv_out.alpha": alpha}, {}, modules, where="x")
 
 
 # What does not fit.
@@ -240,8 +232,8 @@ def without(*names: str):
         (without(UP), r"modules without up: 1 \(mid_block\.attentions\.0\.proj_in\)"),
         (lambda r: r | {"conv_in.bias": torch.ones(1)}, r"not LoRA keys: 1 \(conv_in\.bias\)"),
         (
-            lambda r: r | {"lora_te_x.lora_up.weight": torch.ones(2, 4)},
-            r"modules without down: 1 \(lora_te_x\)",
+            lambda r: {"lora_te_x.lora_up.weight": torch.ones(2, 4)},
+            r"only one of a text encoder: 1 \(lora_te_x",
         ),
         (lambda r: r | {f"unet.{DOWN}": r[DOWN].clone()}, r"keys given twice: 1 \(unet\.down_blocks"),
         (
@@ -256,7 +248,7 @@ def without(*names: str):
         ),
         (
             lambda r: {n: (t if n != DOWN else t[:2]) for n, t in r.items()},
-            r"another rank.*1 \(down_blocks\.0\.resnets\.0\.conv1: 2×16×3×3 and 16×4×1×1\); expected rank 4",
+            r"do not fit each other.*1 \(down_blocks\.0\.resnets\.0\.conv1: 2×16×3×3 and 16×4×1×1\)",
         ),
         (
             lambda r: {n: (t if n != UP else t.T) for n, t in r.items()},
@@ -304,7 +296,9 @@ def test_the_spec_must_agree_with_the_tensors(tmp_path: Path, modules, raw: dict
     )
     file = read_tensors(tmp_path / "a.safetensors")
     wrong = {"hypir.spec": file.metadata["hypir.spec"].replace('"rank": 4', '"rank": 8')}
-    with pytest.raises(SpecMismatchError, match=r"164 \(.*expected rank 8, stated by its own hypir\.spec"):
+    with pytest.raises(
+        SpecMismatchError, match=r"expected rank 8, stated by its own hypir\.spec, got 1 \(4\) in 164"
+    ):
         lora_from_tensors(file.tensors, wrong, modules, where="x")
     generator = {"hypir.spec": file.metadata["hypir.spec"].replace('"kind": "lora"', '"kind": "generator"')}
     with pytest.raises(WeightsError, match=r"x: hypir\.spec"):
@@ -338,146 +332,3 @@ def test_keys_of_other_kinds_are_not_understood():
         "a.hada_w1_a",
         "a.lora_mid.weight",
     ]
-
-
-# Conversion.
-
-
-def test_a_walk_through_all_forms_changes_no_bit(tmp_path: Path, raw: dict[str, Tensor]):
-    steps = ["kohya", "diffusers", "comfyui", "original", "diffusers", "kohya"]
-    path = LORA
-    for index, form in enumerate(steps):
-        out = tmp_path / f"{index}.safetensors"
-        convert(path, out, to=form, base=GOLDEN / "model")
-        path = out
-    assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "5.safetensors").read_bytes()
-    result = convert(path, tmp_path / "back.pth", to="original", base=UNET)
-    assert equal(torch.load(tmp_path / "back.pth", weights_only=True), raw)
-    assert (result.modules, result.rank, result.spec.base_model) == (164, 4, NOT_STATED)
-
-
-def test_a_full_size_lora_needs_no_base(tmp_path: Path):
-    shapes = adapted_modules(sd21_module_shapes())
-    generator = torch.Generator().manual_seed(1)
-    tensors = {
-        f"{module}.lora_{letter}.default.weight": torch.randn(shape, generator=generator)
-        for module, weight in shapes.items()
-        for letter, shape in zip("AB", factor_shapes(weight, 1), strict=True)
-    }
-    torch.save(tensors, tmp_path / "in.pth")
-    result = convert(tmp_path / "in.pth", tmp_path / "k.safetensors", to="kohya")
-    assert (result.modules, result.rank) == (257, 1)
-    assert result.spec == LoraSpec(rank=1, alpha=1)
-    convert(tmp_path / "k.safetensors", tmp_path / "out.pth", to="original")
-    assert equal(torch.load(tmp_path / "out.pth", weights_only=True), tensors)
-
-
-def test_lora_in_half_precision(tmp_path: Path, raw: dict[str, Tensor]):
-    convert(LORA, tmp_path / "a.safetensors", to="original", base=UNET, dtype=torch.bfloat16)
-    assert equal(load_file(tmp_path / "a.safetensors"), {name: t.bfloat16() for name, t in raw.items()})
-
-
-@pytest.mark.parametrize(("strength", "as_mapping"), [(1.0, False), (0.5, True)])
-def test_merged_unet_equals_the_formula_in_double(
-    tmp_path: Path, base: dict[str, Tensor], raw: dict[str, Tensor], strength: float, as_mapping: bool
-):
-    out = tmp_path / "m.safetensors"
-    given = base if as_mapping else GOLDEN / "model"
-    convert(LORA, out, to="merged", base=given, dtype=torch.float32, strength=strength)
-    merged = load_file(out)
-    assert merged.keys() == base.keys()
-    for name, tensor in merged.items():
-        module = name.removesuffix(".weight")
-        expected = base[name].double()
-        if f"{module}.lora_A.default.weight" in raw:
-            down, up = (raw[f"{module}.lora_{part}.default.weight"].double() for part in "AB")
-            product = torch.einsum("or,r...->o...", up.flatten(1), down)
-            expected = expected + strength * product
-        torch.testing.assert_close(tensor.double(), expected, atol=1e-6, rtol=1e-6)
-    note = json.loads(read_tensors(out).metadata[MERGED_KEY])
-    assert (note["strength"], note["spec"]["rank"]) == (strength, 4)
-
-
-def test_merged_file_defaults_to_float16_and_loads_in_diffusers(tmp_path: Path, base: dict[str, Tensor]):
-    out = tmp_path / "diffusion_pytorch_model.safetensors"
-    convert(LORA, out, to="merged", base=UNET)
-    (tmp_path / "config.json").write_bytes((UNET / "config.json").read_bytes())
-    unet = UNet2DConditionModel.from_pretrained(tmp_path)
-    assert {tensor.dtype for tensor in load_file(out).values()} == {torch.float16}
-    assert not torch.equal(unet.conv_out.weight.half(), base["conv_out.weight"].half())
-    assert torch.equal(unet.conv_in.weight.half(), base["conv_in.weight"].half())
-
-
-@pytest.mark.parametrize("prefix", [LDM_UNET_PREFIX, "diffusion_model.", ""])
-def test_a_single_file_base_gives_a_single_file(tmp_path: Path, base: dict[str, Tensor], prefix: str):
-    names = {name: prefix + ldm for name, ldm in ldm_names(base).items()}
-    rest = {
-        "first_stage_model.decoder.conv_in.weight": torch.randn(2, 2),
-        "cond_stage_model.model.positional_embedding": torch.randn(3),
-        "cond_stage_model.model.ids": torch.arange(77),
-        "alphas_cumprod": torch.linspace(1, 0, 1000),
-        "model_ema.diffusion_modelout2weight": torch.zeros(1),
-    }
-    rest = rest if prefix == LDM_UNET_PREFIX else {}
-    write_tensors(tmp_path / "sd.safetensors", {names[name]: base[name] for name in base} | rest, {})
-    convert(
-        LORA, tmp_path / "m.safetensors", to="merged", base=tmp_path / "sd.safetensors", dtype=torch.bfloat16
-    )
-    convert(LORA, tmp_path / "d.safetensors", to="merged", base=UNET, dtype=torch.bfloat16)
-    plain = load_file(tmp_path / "d.safetensors")
-    expected = {names[name]: plain[name] for name in plain}
-    expected |= {
-        name: tensor.bfloat16() if "stage_model" in name and tensor.is_floating_point() else tensor
-        for name, tensor in rest.items()
-        if not name.startswith("model_ema")
-    }
-    assert equal(load_file(tmp_path / "m.safetensors"), expected)
-
-
-def test_numbers_too_large_for_the_format_are_not_written(tmp_path: Path, base: dict[str, Tensor]):
-    large = base | {"conv_out.weight": base["conv_out.weight"].float() + 1e5}
-    with pytest.raises(WeightsError, match=r"too large for torch\.float16 in 1 \(conv_out\.weight\)"):
-        convert(LORA, tmp_path / "m.safetensors", to="merged", base=large)
-    assert not list(tmp_path.iterdir())
-
-
-def test_requests_that_make_no_sense(tmp_path: Path):
-    out = tmp_path / "a.safetensors"
-    with pytest.raises(UnknownNameError, match="kohya"):
-        convert(LORA, out, to="koyha")
-    with pytest.raises(ConfigError, match="needs the base model"):
-        convert(LORA, out, to="merged")
-    with pytest.raises(ConfigError, match=r"ending in \.safetensors"):
-        convert(LORA, tmp_path / "a.pth", to="kohya")
-    with pytest.raises(ConfigError, match="strength"):
-        convert(LORA, out, to="kohya", strength=0.5)
-    with pytest.raises(ConfigError, match="int8"):
-        convert(LORA, out, to="kohya", dtype=torch.int8)
-    assert not list(tmp_path.iterdir())
-
-
-def test_nothing_is_overwritten_unasked_and_the_input_never(tmp_path: Path):
-    out = tmp_path / "a.safetensors"
-    out.write_bytes(b"mine")
-    with pytest.raises(ConfigError, match="exists already"):
-        convert(LORA, out, to="diffusers", base=UNET)
-    assert out.read_bytes() == b"mine"
-    convert(LORA, out, to="diffusers", base=UNET, force=True)
-    before = out.read_bytes()
-    with pytest.raises(ConfigError, match="is read by this conversion"):
-        convert(out, tmp_path / "." / "a.safetensors", to="kohya", base=UNET, force=True)
-    assert out.read_bytes() == before
-
-
-def test_a_base_that_is_none(tmp_path: Path, base: dict[str, Tensor]):
-    with pytest.raises(WeightsNotFoundError, match="found none of"):
-        convert(LORA, tmp_path / "a.safetensors", to="merged", base=tmp_path)
-    with pytest.raises(WeightsError, match="expected a Stable Diffusion UNet"):
-        convert(LORA, tmp_path / "a.safetensors", to="merged", base=LORA)
-    (tmp_path / "b.safetensors").write_bytes(struct.pack("<Q", 500) + b'{"conv_in')
-    with pytest.raises(WeightsError, match=r"b\.safetensors: .*truncated"):
-        convert(LORA, tmp_path / "a.safetensors", to="merged", base=tmp_path / "b.safetensors")
-
-
-def test_targets_are_the_forms_and_merged():
-    assert set(TARGETS) == {*FORMS, "merged"} >= {"kohya", "diffusers", "original"}

@@ -197,6 +197,11 @@ def _read_start(backbone: Backbone, options: Sd2LoraOptions) -> Lora:
 def _rank(options: Sd2LoraOptions, start: Lora | None) -> int:
     if start is None:
         return 256 if options.rank is None else options.rank
+    if len(start.ranks) > 1:
+        raise ConfigError(
+            f"generator.options.lora: {options.lora} has modules of the ranks {', '.join(map(str, start.ranks))}; "
+            "training goes on from a LoRA of one rank: give another one"
+        )
     if options.rank not in {None, start.rank}:
         raise ConfigError(
             f"generator.options.rank: {options.lora} has rank {start.rank}, the options say {options.rank}; "

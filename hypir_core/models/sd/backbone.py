@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from ...diffusion.schedule import NoiseSchedule, read_schedule
 from ...errors import MissingDependencyError, SpecMismatchError, WeightsError
-from ...lora.convert import LDM_PREFIXES
 from ...weights.base_names import text_tensors, vae_tensors
-from ...weights.ldm_names import diffusers_names
+from ...weights.ldm_names import unet_names
 from ...weights.search.base_files import BaseFiles, Packaging
 from ...weights.spec import Prediction
 from ...weights.tensors import TensorFile, listed, read_tensors
@@ -222,28 +221,17 @@ def config_beside(path: Path) -> Mapping[str, Any]:
 
 def _unet_tensors(file: TensorFile) -> dict[str, Tensor]:
     """Return the UNet's tensors under diffusers names."""
-    if "conv_in.weight" in file.tensors:
-        return file.tensors
-    prefix = next((p for p in LDM_PREFIXES if f"{p}input_blocks.0.0.weight" in file.tensors), None)
-    if prefix is None:
+    names = unet_names(file.tensors)
+    if names is None:
         raise WeightsError(
             f"{file.path}: expected a Stable Diffusion UNet, got {listed(list(file.tensors))} other tensors; "
             f"give {WANTED}"
         )
-    inside = {name.removeprefix(prefix): t for name, t in file.tensors.items() if name.startswith(prefix)}
-    if any(name.startswith("label_emb.") for name in inside):
+    if any(name.startswith("add_embedding.") for name in names):
         raise SpecMismatchError(
             f"{file.path}: expected {WANTED}, got SDXL or another model with label embeddings"
         )
-    names = diffusers_names(name for name in inside if not _is_table(name, prefix))
-    return {names[name]: tensor for name, tensor in inside.items() if name in names}
-
-
-def _is_table(name: str, prefix: str) -> bool:
-    """Tell what is no part of the UNet although it has its (empty) prefix."""
-    return not prefix and not name.startswith(
-        ("input_blocks.", "middle_block.", "output_blocks.", "out.", "time_embed.")
-    )
+    return {new: file.tensors[old] for new, old in names.items()}
 
 
 def _refuse_other_models(unet: Mapping[str, Tensor], path: Path) -> None:

@@ -17,14 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import MissingDependencyError, SpecMismatchError, WeightsError, WeightsNotFoundError
-from ...weights.search.base_layout import first_file
+from ...weights.file_names import network_files
 from ...weights.search.hub_cache import hub_cache_folder, is_repo_id, snapshots
 from ...weights.tensors import read_tensors
 from .backbone import config_beside, fill
 
 KIND = "AutoencoderTiny"
-
-WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 
 WANTED = f"a tiny decoder for Stable Diffusion 1 and 2 (TAESD, or another {KIND} of diffusers)"
 
@@ -84,16 +82,16 @@ def _locate(given: str) -> tuple[Path, str]:
     path = Path(given).expanduser()
     if path.is_file():
         return path, path.name
-    folders, reason = [(path, path.resolve().name)], f"a folder without {WEIGHT_FILES[0]}"
+    folders, reason = [(path, path.resolve().name)], "a folder without diffusion_pytorch_model.safetensors"
     if not path.exists():
         known = snapshots(given) if is_repo_id(given) else []
         folders = [(snapshot, f"{given}@{snapshot.name[:8]}") for snapshot in known]
         if not known:
             reason = f"no such file or folder, and nothing of that name in the Hugging Face cache {hub_cache_folder()}"
     for folder, name in folders:
-        weights = first_file(folder / file for file in WEIGHT_FILES)
-        if weights is not None:
-            return weights, name
+        weights = network_files(folder)
+        if weights:
+            return weights[0], name
     raise WeightsNotFoundError(
         f"{given}: expected {WANTED}, got {reason}; get TAESD (10 MB, MIT licence) with "
         "`hf download madebyollin/taesd` and give madebyollin/taesd, or leave out fast_decoder"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import WeightsError
+from ..fingerprint import feed
 from .sources import human_size
 
 _SPARE_BYTES = 1 << 26
@@ -59,8 +60,7 @@ def hash_fault(path: Path, *, sha256: str | None, git_sha1: str | None) -> str |
     if not sha256:
         digest.update(f"blob {path.stat().st_size}\0".encode())
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        feed(digest, file)
     got, expected = digest.hexdigest(), sha256 or git_sha1
     return None if got == expected else f"expected {digest.name} {expected}, got {got}"
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from ...errors import WeightsError
+from ..file_names import (
+    CHECKPOINT_ENDINGS,
+    NETWORK_STEMS,
+    TEXT_ENCODER_STEMS,
+    is_index,
+    is_safetensors,
+    network_files,
+)
+from ..ldm_names import LDM_VAE_PREFIX
+from ..not_weights import not_weights
+from ..shards import shards_of
 from .base_files import BaseFiles, Packaging
-
-SINGLE_FILE_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth")
-
-_NETWORK_FILES = (
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin",
-    "diffusion_pytorch_model.fp16.bin",
-)
-_TEXT_ENCODER_FILES = (
-    "model.safetensors",
-    "model.fp16.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.fp16.bin",
-)
 
 
 class Role(str, Enum):
@@ -54,20 +50,25 @@ def read_base(path: Path, *, found_in: str) -> BaseFiles | Missing:
 
 
 def read_diffusers_folder(folder: Path, *, found_in: str) -> BaseFiles | Missing:
-    """Recognise a folder with `unet/`, `vae/` and `text_encoder/`; full precision is preferred to half."""
+    """Recognise a folder with `unet/`, `vae/` and `text_encoder/`, each in one file or in several.
+
+    Of a network that is there more than once, `network_files` says which is taken.
+    """
     if not folder.is_dir():
         return Missing("no such folder")
-    wanted = {"unet": _NETWORK_FILES, "vae": _NETWORK_FILES, "text_encoder": _TEXT_ENCODER_FILES}
+    wanted = {"unet": NETWORK_STEMS, "vae": NETWORK_STEMS, "text_encoder": TEXT_ENCODER_STEMS}
     found: dict[str, Path] = {}
     lacking: list[str] = []
-    for part, names in wanted.items():
-        weights = first_file(folder / part / name for name in names)
-        if weights is None:
-            lacking.append(f"{part}/{names[0]}")
-        elif (reason := not_weights(weights)) is not None:
-            return Missing(f"{part}/{weights.name} is {reason}")
+    for part, stems in wanted.items():
+        there = network_files(folder / part, stems)
+        faults = {file: _fault(file) for file in there}
+        whole = next((file for file in there if faults[file] is None), None)
+        if whole is not None:
+            found[part] = whole
+        elif there:
+            return Missing(f"{part}/{there[0].name} is {faults[there[0]]}")
         else:
-            found[part] = weights
+            lacking.append(f"{part}/{stems[0]}.safetensors")
         if not (folder / part / "config.json").is_file():
             lacking.append(f"{part}/config.json")
     if lacking:
@@ -85,8 +86,8 @@ def read_diffusers_folder(folder: Path, *, found_in: str) -> BaseFiles | Missing
 
 def read_separate_files(folder: Path, *, found_in: str) -> BaseFiles | Missing:
     """Recognise a folder with one safetensors file per network, or with a single whole checkpoint."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SINGLE_FILE_SUFFIXES)
-    tensor_files = [path for path in files if path.suffix.lower() in {".safetensors", ".sft"}]
+    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith(CHECKPOINT_ENDINGS))
+    tensor_files = [path for path in files if is_safetensors(path)]
     by_role: dict[Role | None, list[Path]] = {}
     for path in tensor_files:
         by_role.setdefault(role_of(path), []).append(path)
@@ -108,11 +109,11 @@ def read_separate_files(folder: Path, *, found_in: str) -> BaseFiles | Missing:
 
 def read_single_file(path: Path, *, found_in: str) -> BaseFiles | Missing:
     """Recognise one whole checkpoint; a pickle (.ckpt) is taken at its name's word and read later."""
-    if path.suffix.lower() not in SINGLE_FILE_SUFFIXES:
-        return Missing(f"expected {', '.join(SINGLE_FILE_SUFFIXES)}, got {path.suffix or 'no ending'}")
+    if not path.name.lower().endswith(CHECKPOINT_ENDINGS):
+        return Missing(f"expected {', '.join(CHECKPOINT_ENDINGS)}, got {path.suffix or 'no ending'}")
     if (reason := not_weights(path)) is not None:
         return Missing(reason)
-    if path.suffix.lower() in {".safetensors", ".sft"}:
+    if is_safetensors(path):
         role = role_of(path)
         if role is None:
             return Missing("neither a whole checkpoint nor one of its networks, or damaged")
@@ -139,7 +140,7 @@ def role_of(path: Path) -> Role | None:
     except (SafetensorError, OSError):
         return None
     has_unet = any(".time_embed.0." in f".{n}" or ".time_embedding.linear_1." in f".{n}" for n in names)
-    has_vae = any(n.removeprefix("first_stage_model.").startswith("decoder.conv_in.") for n in names)
+    has_vae = any(n.removeprefix(LDM_VAE_PREFIX).startswith("decoder.conv_in.") for n in names)
     has_text = any(n.endswith(("token_embedding.weight", "wte.weight")) for n in names)
     if has_unet and has_vae:
         return Role.checkpoint if has_text else None
@@ -150,22 +151,15 @@ def role_of(path: Path) -> Role | None:
     return Role.text_encoder if has_text else None
 
 
-def not_weights(path: Path) -> str | None:
-    """Say what a file is that only pretends to be weights: empty, a Git LFS pointer, a web page; or None."""
-    with path.open("rb") as file:
-        head = file.read(64).lstrip().lower()
-    if not head:
-        return "an empty file; get it again"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself; run `git lfs pull` there or get it again"
-    if head.startswith((b"<!doctype", b"<html")):
-        return "a web page, not weights; get it again"
-    return None
-
-
-def first_file(candidates: Iterable[Path]) -> Path | None:
-    """Return the first path that is a file (or a link to one that exists)."""
-    return next((path for path in candidates if path.is_file()), None)
+def _fault(path: Path) -> str | None:
+    """Say why a network's file, or one of its shards, cannot be used; None: it may hold weights."""
+    if not is_index(path):
+        return not_weights(path)
+    try:
+        faults = {shard.name: not_weights(shard) for shard in shards_of(path)}
+    except WeightsError as err:
+        return f"unusable ({err})"
+    return next((f"incomplete: {name} is {fault}" for name, fault in faults.items() if fault), None)
 
 
 def _separate(

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...config import load_yaml
 from ...errors import ConfigError
+from ..file_names import WEIGHT_ENDINGS
 
 _RENAMED = {"unet": "diffusion_models", "clip": "text_encoders"}
 """Old names of folder kinds that ComfyUI still accepts."""
@@ -18,8 +19,6 @@ _DEFAULT_FOLDERS = {
     "diffusion_models": ("unet", "diffusion_models"),
 }
 """Kinds with other default folders below ``models/`` than the one of their own name."""
-
-_WEIGHT_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin")
 
 
 def default_roots() -> tuple[Path, ...]:
@@ -96,9 +95,7 @@ def weight_files(folders: Sequence[Path]) -> Iterator[Path]:
                 continue
             seen.add(real)
             children.sort()
-            yield from (
-                Path(parent, name) for name in sorted(names) if name.lower().endswith(_WEIGHT_SUFFIXES)
-            )
+            yield from (Path(parent, name) for name in sorted(names) if name.lower().endswith(WEIGHT_ENDINGS))
 
 
 def _kind(name: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import ConfigError
+from ..file_names import CHECKPOINT_ENDINGS, is_safetensors
+from ..not_weights import not_weights
 from .base_files import BaseFiles
 from .base_layout import (
-    SINGLE_FILE_SUFFIXES,
     Missing,
     Role,
-    not_weights,
     read_diffusers_folder,
     read_single_file,
     role_of,
@@ -77,7 +77,7 @@ def lora_in(folder: Path, name: str | None = None) -> Path | Missing:
     )
     reason = f"no file called {name or 'HYPIR_sd2.safetensors or HYPIR_sd2.pth'}"
     found = [path for path in weight_files([folder]) if path.is_file() and fits(path)]
-    for path in sorted(found, key=lambda path: (len(path.stem), path.suffix.lower() != ".safetensors")):
+    for path in sorted(found, key=lambda path: (len(path.stem), not is_safetensors(path))):
         fault = not_weights(path)
         if fault is None:
             return path
@@ -88,7 +88,9 @@ def lora_in(folder: Path, name: str | None = None) -> Path | Missing:
 def is_sd21_checkpoint(path: Path) -> bool:
     """Return whether a file's name says that it is SD 2.1-base as a whole."""
     return (
-        path.suffix.lower() in SINGLE_FILE_SUFFIXES and path.is_file() and is_sd21_name(path.stem, base=True)
+        path.name.lower().endswith(CHECKPOINT_ENDINGS)
+        and path.is_file()
+        and is_sd21_name(path.stem, base=True)
     )
 
 
@@ -105,7 +107,7 @@ def ranked(paths: Iterable[Path]) -> list[Path]:
     """Sort files of one model: full precision before half, safetensors before pickles."""
 
     def rank(path: Path) -> tuple[bool, bool, str]:
-        return "16" in path.stem, path.suffix.lower() not in {".safetensors", ".sft"}, str(path)
+        return "16" in path.stem, not is_safetensors(path), str(path)
 
     return sorted(paths, key=rank)
 

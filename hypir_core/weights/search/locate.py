@@ -6,15 +6,23 @@ cache → ComfyUI's model folders → a download.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from ...errors import WeightsNotFoundError
-from ..download.sources import Fetch, cache_folder, load_source, load_sources, offline_by_environment
+from ..download.sources import Fetch, Source, cache_folder, load_source, load_sources, offline_by_environment
+from ..file_names import WEIGHT_ENDINGS
 from .base_files import BaseFiles
-from .base_layout import Missing, not_weights, read_base, read_single_file
+from .base_layout import Missing, read_base, read_single_file
 from .comfy_search import base_in_comfy, is_sd21_checkpoint, lora_in, lora_in_comfy, ranked
 from .hub_cache import hub_cache_folder, is_repo_id, snapshots
+from .lora_layout import read_lora_place
+
+Found = TypeVar("Found")
+
+Results: TypeAlias = Iterator[tuple[str, "Found | Missing"]]
+"""Places that were looked at, as a person would name them, and what is there."""
 
 BASE_SOURCES = ("sd21-base", "sd21-base-fp16", "sd21-base-checkpoint")
 """Sources that hold the base model; the first one is what is downloaded."""
@@ -47,17 +55,16 @@ def locate_base(
         WeightsNotFoundError: lists every place that was tried and the two commands that would mend it.
         WeightsError, Cancelled: from `fetch`.
     """
-    tried: list[str] = []
-    for place, result in _custom_base(custom) if custom is not None else _base_places(comfy_models):
-        if isinstance(result, BaseFiles):
-            return result
-        tried.append(f"{place}: {result.reason}")
-    if custom is None:
-        folder = _fetched(BASE_SOURCES[0], offline=offline, fetch=fetch, tried=tried)
-        result = read_base(folder, found_in=f"own download: {folder}") if folder else None
-        if isinstance(result, BaseFiles):
-            return result
-    raise WeightsNotFoundError(_not_found("an SD 2.1-base model", tried, BASE_COMMANDS))
+    return locate_file(
+        BASE_SOURCES,
+        custom,
+        _recognise_base,
+        what="an SD 2.1-base model",
+        commands=BASE_COMMANDS,
+        in_comfy=lambda name: iter(()) if name else base_in_comfy(comfy_models),
+        offline=offline,
+        fetch=fetch,
+    )
 
 
 def locate_lora(
@@ -80,74 +87,121 @@ def locate_lora(
         WeightsNotFoundError: lists every place that was tried and the two commands that would mend it.
         WeightsError, Cancelled: from `fetch`.
     """
+
+    def recognise(path: Path, place: str) -> Results[Path]:
+        # A person who names a place means what lies there, whatever it is called.
+        yield place, read_lora_place(path) if custom is not None else lora_in(path)
+
+    return locate_file(
+        (LORA_SOURCE,),
+        custom,
+        recognise,
+        what="a HYPIR-style LoRA file",
+        commands=LORA_COMMANDS,
+        in_comfy=lambda name: lora_in_comfy(comfy_models, name),
+        offline=offline,
+        fetch=fetch,
+    )
+
+
+def locate_file(
+    sources: Sequence[str],
+    custom: str | Path | None,
+    recognise: Callable[[Path, str], Results[Found]],
+    *,
+    what: str,
+    commands: tuple[str, str],
+    in_comfy: Callable[[str | None], Results[Found]],
+    offline: bool = False,
+    fetch: Fetch | None = None,
+) -> Found:
+    """Find weights of any kind, in the order of this module's first lines.
+
+    Args:
+        sources: names in the list of sources, all of them equally good; the first is what is downloaded.
+        custom: a path, the id ``owner/name`` of a repository in the Hugging Face cache, or the bare name of a file
+            in a ComfyUI folder. When given, nothing else is tried.
+        recognise: looks at a path, a file or folder that may be missing, and yields what it finds there.
+        what: names the weights, with their article.
+        commands: the two that mend a missing file: download it; use a copy one already has.
+        in_comfy: looks into ComfyUI's folders, for a file of the name that is given or, with None, for the usual ones.
+        offline: never use `fetch`; also set by HF_HUB_OFFLINE=1.
+        fetch: called with the source and a folder when nothing is found; None: nothing is downloaded.
+
+    Raises:
+        WeightsNotFoundError: lists every place that was tried and the two commands.
+        WeightsError, Cancelled: from `fetch`.
+    """
     tried: list[str] = []
-    search = _custom_lora(custom, comfy_models) if custom is not None else _lora_places(comfy_models)
-    for place, result in search:
-        if isinstance(result, Path):
+    places = (
+        _custom_places(custom, recognise, in_comfy)
+        if custom is not None
+        else _usual_places(sources, recognise, in_comfy)
+    )
+    for place, result in places:
+        if not isinstance(result, Missing):
             return result
         tried.append(f"{place}: {result.reason}")
     if custom is None:
-        folder = _fetched(LORA_SOURCE, offline=offline, fetch=fetch, tried=tried)
-        result = lora_in(folder) if folder else None
-        if isinstance(result, Path):
-            return result
-    raise WeightsNotFoundError(_not_found("a HYPIR-style LoRA file", tried, LORA_COMMANDS))
+        folder = _fetched(sources[0], offline=offline, fetch=fetch, tried=tried)
+        for _, result in recognise(folder, _own_download(folder)) if folder else ():
+            if not isinstance(result, Missing):
+                return result
+    raise WeightsNotFoundError(_not_found(what, tried, commands))
 
 
-def _custom_base(custom: str | Path) -> Iterator[tuple[str, BaseFiles | Missing]]:
-    path = Path(custom).expanduser()
-    yield str(path), read_base(path, found_in=f"given path: {path}")
-    if not path.exists() and is_repo_id(str(custom)):
-        yield from _base_in_hub_cache(str(custom), None)
+def _custom_places(
+    custom: str | Path,
+    recognise: Callable[[Path, str], Results[Found]],
+    in_comfy: Callable[[str | None], Results[Found]],
+) -> Results[Found]:
+    path, name = Path(custom).expanduser(), str(custom)
+    yield from recognise(path, f"given path: {path}")
+    if not path.exists():
+        if is_repo_id(name) and not name.lower().endswith(WEIGHT_ENDINGS):
+            yield from _in_hub_cache(name, None, recognise)
+        if path.name == name:
+            yield from in_comfy(name)
 
 
-def _base_places(comfy_models: Sequence[Path] | None) -> Iterator[tuple[str, BaseFiles | Missing]]:
-    sources = load_sources(BASE_SOURCES)
+def _usual_places(
+    names: Sequence[str],
+    recognise: Callable[[Path, str], Results[Found]],
+    in_comfy: Callable[[str | None], Results[Found]],
+) -> Results[Found]:
+    sources = load_sources(names)
     for source in sources:
-        folder = cache_folder() / source.name
-        yield str(folder), read_base(folder, found_in=f"own download: {folder}")
+        folder = _own_folder(source)
+        yield from recognise(folder, _own_download(folder))
     pins = {mirror.repo: mirror.revision for source in sources for mirror in source.mirrors if mirror.pinned}
     for repo in dict.fromkeys(repo for source in sources for repo in source.repos):
-        yield from _base_in_hub_cache(repo, pins.get(repo))
-    yield from base_in_comfy(comfy_models)
+        yield from _in_hub_cache(repo, pins.get(repo), recognise)
+    yield from in_comfy(None)
 
 
-def _base_in_hub_cache(repo: str, revision: str | None) -> Iterator[tuple[str, BaseFiles | Missing]]:
+def _in_hub_cache(
+    repo: str, revision: str | None, recognise: Callable[[Path, str], Results[Found]]
+) -> Results[Found]:
+    cache = f"Hugging Face cache {hub_cache_folder()}: {repo}"
     there = snapshots(repo, prefer=revision)
     if not there:
-        yield _in_hub_cache(repo), Missing("not downloaded")
+        yield cache, Missing("not downloaded")
     for snapshot in there:
-        place = _in_hub_cache(repo, snapshot)
-        yield place, read_base(snapshot, found_in=place)
-        for path in ranked(path for path in snapshot.iterdir() if is_sd21_checkpoint(path)):
-            yield f"{place}: {path.name}", read_single_file(path, found_in=place)
+        yield from recognise(snapshot, f"{cache}@{snapshot.name[:8]}")
 
 
-def _custom_lora(
-    custom: str | Path, comfy_models: Sequence[Path] | None
-) -> Iterator[tuple[str, Path | Missing]]:
-    path = Path(custom).expanduser()
-    if path.is_dir():
-        yield str(path), lora_in(path)
-    elif path.is_file():
-        fault = not_weights(path)
-        yield str(path), Missing(fault) if fault else path
-    else:
-        yield str(path), Missing("no such file")
-        if path.name == str(custom):
-            yield from lora_in_comfy(comfy_models, path.name)
+def _recognise_base(path: Path, place: str) -> Results[BaseFiles]:
+    yield place, read_base(path, found_in=place)
+    for file in ranked(file for file in path.iterdir() if is_sd21_checkpoint(file)) if path.is_dir() else ():
+        yield f"{place}: {file.name}", read_single_file(file, found_in=place)
 
 
-def _lora_places(comfy_models: Sequence[Path] | None) -> Iterator[tuple[str, Path | Missing]]:
-    source = load_source(LORA_SOURCE)
-    yield str(cache_folder() / source.name), lora_in(cache_folder() / source.name)
-    for repo in source.repos:
-        there = snapshots(repo)
-        if not there:
-            yield _in_hub_cache(repo), Missing("not downloaded")
-        for snapshot in there:
-            yield _in_hub_cache(repo, snapshot), lora_in(snapshot)
-    yield from lora_in_comfy(comfy_models)
+def _own_folder(source: Source) -> Path:
+    return cache_folder() / source.name
+
+
+def _own_download(folder: Path) -> str:
+    return f"own download: {folder}"
 
 
 def _fetched(name: str, *, offline: bool, fetch: Fetch | None, tried: list[str]) -> Path | None:
@@ -159,15 +213,10 @@ def _fetched(name: str, *, offline: bool, fetch: Fetch | None, tried: list[str])
     if fetch is None:
         tried.append("download: not asked for")
         return None
-    folder = cache_folder() / source.name
+    folder = _own_folder(source)
     fetch(source, folder)
     tried.append(f"download: {source.title} was fetched into {folder}, but cannot be used from there")
     return folder
-
-
-def _in_hub_cache(repo: str, snapshot: Path | None = None) -> str:
-    revision = f"@{snapshot.name[:8]}" if snapshot else ""
-    return f"Hugging Face cache {hub_cache_folder()}: {repo}{revision}"
 
 
 def _not_found(what: str, tried: list[str], commands: tuple[str, str]) -> str:
