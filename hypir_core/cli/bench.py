@@ -97,8 +97,8 @@ def bench_command(
                     in_turns = partial(theirs.run, size_px) if theirs else None
                     ours = measure(case, loaded, repeats=repeats, between=in_turns)
                     results.append(ours)
-                    # A preview, which says so in its notes, has other rates than the engine.
-                    if ours.matrix_tflops is not None and not ours.notes:
+                    # A preview has other rates than the engine.
+                    if ours.matrix_tflops is not None and not loaded.spec.settings.get("fast_decoder"):
                         rate = ours.matrix_tflops * 1e12
                         remember(
                             name, place, getattr(torch, loaded.spec.dtype), rate=rate, shares=ours.shares()

@@ -136,10 +136,10 @@ def vae_tiles(job, nodes, load_file):
     size = {"size_rule": "scale", "longest_side_px": 2048, "megapixels": 4.0}
     encode, decode = nodes["HypirTiledEncode"].execute, nodes["HypirTiledDecode"].execute
     image = load_file(job["given"])["image"].movedim(1, -1)
-    latent, reference = encode(image=image, vae=vae, scale=1.0, **size, tile_px=0, overlap_px=0).args
+    latent, reference = encode(image=image, vae=vae, scale=1.0, **size, tile_px=512, overlap_px=0).args
     out |= {"latent": latent["samples"], "core latent": vae.encode(image), "reference": reference}
     stock = {"samples": latent["samples"]}
-    out["image"] = decode(latent=stock, vae=vae, tile_px=0, overlap_px=0)[0]
+    out["image"] = decode(latent=stock, vae=vae, tile_px=512, overlap_px=0)[0]
     out["core image"] = vae.decode(latent["samples"])
     out["tiled image"] = decode(latent=stock, vae=vae, tile_px=256, overlap_px=64)[0]
     out |= {f"vae.{name}": tensor for name, tensor in vae.get_sd().items()}
