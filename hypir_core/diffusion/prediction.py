@@ -57,7 +57,7 @@ def predict_x0(
         a_bar: ā in (0, 1]; for Stable Diffusion at t = 200, x0 = 1.151869·x_t − 0.571666·ε.
         kind: what was predicted.
     """
-    signal, noise = a_bar**0.5, (1 - a_bar) ** 0.5
+    kind, signal, noise = Prediction(kind), a_bar**0.5, (1 - a_bar) ** 0.5
     z, prediction = wide(z), wide(prediction)
     if kind is Prediction.x0:
         return prediction
@@ -78,7 +78,7 @@ def predict_eps(x: Tensor, prediction: Tensor, *, a_bar: float | Tensor, kind: P
         a_bar: ā in (0, 1).
         kind: what was predicted.
     """
-    signal, noise = a_bar**0.5, (1 - a_bar) ** 0.5
+    kind, signal, noise = Prediction(kind), a_bar**0.5, (1 - a_bar) ** 0.5
     x, prediction = wide(x), wide(prediction)
     if kind is Prediction.eps:
         return prediction
@@ -98,7 +98,7 @@ def predict_v(x: Tensor, prediction: Tensor, *, a_bar: float | Tensor, kind: Pre
         a_bar: ā in (0, 1).
         kind: what was predicted.
     """
-    signal, noise = a_bar**0.5, (1 - a_bar) ** 0.5
+    kind, signal, noise = Prediction(kind), a_bar**0.5, (1 - a_bar) ** 0.5
     x, prediction = wide(x), wide(prediction)
     if kind is Prediction.v:
         return prediction

@@ -50,6 +50,7 @@ class NoiseSchedule:
     """Every β itself, one for each timestep. Where given, `kind`, `beta_start` and `beta_end` are not read."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", BetaKind(self.kind))
         if self.trained_betas is not None:
             object.__setattr__(self, "trained_betas", tuple(self.trained_betas))
         if self.steps < 1 or not 0 < self.beta_start <= self.beta_end < 1:

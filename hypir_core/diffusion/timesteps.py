@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+import numpy as np
+
 from ..errors import ConfigError
 
 
@@ -41,11 +43,9 @@ def timesteps(
     Raises:
         ConfigError: more steps than timesteps, or the offset leads past the last timestep.
     """
+    spacing = Spacing(spacing)
     if not 1 <= steps <= train_steps:
         raise ConfigError(f"steps must lie in 1 … {train_steps}, the timesteps of the training, got {steps}")
-    if spacing is Spacing.trailing:
-        ratio = train_steps / steps
-        return tuple(round(train_steps - i * ratio) - 1 for i in range(steps))
     if spacing is Spacing.leading:
         found = tuple(i * (train_steps // steps) + offset for i in reversed(range(steps)))
         if found[-1] < 0 or found[0] >= train_steps:
@@ -54,6 +54,14 @@ def timesteps(
                 f"they must lie in 0 … {train_steps - 1}; give offset 0"
             )
         return found
-    ratio = (train_steps - 1) / max(steps - 1, 1)
-    spread = [i * ratio for i in reversed(range(steps))]
-    return tuple(round(t) for t in spread) if whole else tuple(spread)
+    if spacing is Spacing.linspace:
+        spread = np.linspace(0, train_steps - 1, steps)[::-1]
+        return _whole(spread) if whole else tuple(spread.tolist())
+    # numpy's own steps, because halves fall to either side with their last bits. The cut: where rounding puts
+    # steps · ratio below train_steps, arange gives one element more.
+    down = np.arange(train_steps, 0, -train_steps / steps)[:steps]
+    return tuple(t - 1 for t in _whole(down))
+
+
+def _whole(numbers: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(number) for number in numbers.round())

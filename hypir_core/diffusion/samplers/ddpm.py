@@ -37,6 +37,9 @@ class DDPM:
     variance: Variance = Variance.fixed_small
     """How much noise a step adds."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "variance", Variance(self.variance))
+
     def move(
         self, x: Tensor, x0: Tensor, step: Step, *, noise: Tensor | None, earlier: Sequence[Tensor]
     ) -> Tensor:
