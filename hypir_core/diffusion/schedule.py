@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +25,16 @@ class BetaKind(str, Enum):
     arXiv 2112.10752, in its released code): Stable Diffusion."""
     linear = "linear"
     """β runs linearly (Ho et al., "Denoising Diffusion Probabilistic Models", arXiv 2006.11239)."""
+    cosine = "cosine"
+    """ā follows a squared cosine (Nichol and Dhariwal, "Improved Denoising Diffusion Probabilistic Models",
+    arXiv 2102.09672, eq. 17). It has no ends to choose: `beta_start` and `beta_end` are not read."""
+
+
+COSINE_OFFSET = 0.008
+"""s of Nichol and Dhariwal's eq. 17; it keeps the first β from being too small to see."""
+
+COSINE_BETA_MAX = 0.999
+"""Their upper limit of β (section 3.2): without it the last ā would be 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,31 +46,48 @@ class NoiseSchedule:
     beta_start: float = 0.00085
     beta_end: float = 0.012
     kind: BetaKind = BetaKind.scaled_linear
+    trained_betas: tuple[float, ...] | None = None
+    """Every β itself, one for each timestep. Where given, `kind`, `beta_start` and `beta_end` are not read."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", BetaKind(self.kind))
+        if self.trained_betas is not None:
+            object.__setattr__(self, "trained_betas", tuple(self.trained_betas))
         if self.steps < 1 or not 0 < self.beta_start <= self.beta_end < 1:
             raise ConfigError(
                 "a noise schedule needs at least one step and 0 < beta_start ≤ beta_end < 1, got "
                 f"{self.steps} steps, beta {self.beta_start} to {self.beta_end}"
             )
+        if self.trained_betas is None:
+            return
+        if len(self.trained_betas) != self.steps:
+            raise ConfigError(
+                f"trained_betas needs one beta for each of the {self.steps} timesteps, "
+                f"got {len(self.trained_betas)}"
+            )
+        wrong = [(t, beta) for t, beta in enumerate(self.trained_betas) if not 0 < beta < 1]
+        if wrong:
+            raise ConfigError(
+                f"every beta of trained_betas must lie between 0 and 1, got {wrong[0][1]} at timestep {wrong[0][0]}"
+            )
+
+
+def a_bars64(schedule: NoiseSchedule) -> Tensor:
+    """Return ā_t = Π_{s≤t} (1 − β_s) for every timestep (Ho et al. 2020, section 2).
+
+    Shape [steps], float64 on the CPU, in (0, 1), falling. Samplers read this one: 1 − ā of a float32 ā near 1
+    keeps three or four digits only.
+    """
+    return (1 - _betas(schedule)).cumprod(0)
 
 
 def a_bars(schedule: NoiseSchedule) -> Tensor:
-    """Return ā_t = Π_{s≤t} (1 − β_s) for every timestep (Ho et al. 2020, section 2).
-
-    Shape [steps], float32 on the CPU; computed in float64.
-    """
-    ends = (schedule.beta_start, schedule.beta_end)
-    if schedule.kind is BetaKind.scaled_linear:
-        ends = (ends[0] ** 0.5, ends[1] ** 0.5)
-    betas = torch.linspace(*ends, schedule.steps, dtype=torch.float64)
-    if schedule.kind is BetaKind.scaled_linear:
-        betas = betas.square()
-    return (1 - betas).cumprod(0).float()
+    """Return `a_bars64` rounded to float32: shape [steps], on the CPU."""
+    return a_bars64(schedule).float()
 
 
 def a_bar_at(schedule: NoiseSchedule, timestep: int) -> float:
-    """Return ā of one timestep; 0.7536917 for Stable Diffusion at 200.
+    """Return ā of one timestep, rounded to float32; 0.7536917 for Stable Diffusion at 200.
 
     Raises:
         ConfigError: the schedule has no such timestep.
@@ -73,37 +101,77 @@ def read_schedule(path: Path) -> tuple[NoiseSchedule, Prediction]:
     """Read a diffusers ``scheduler_config.json``: the β curve, and what the UNet was trained to predict.
 
     Raises:
-        WeightsError: the file cannot be read, or describes a schedule that no Stable Diffusion 1 or 2 has.
+        WeightsError: the file cannot be read, or describes a schedule that is not known here.
     """
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
         raise WeightsError(f"{path}: expected a scheduler's JSON, cannot read it ({err})") from err
+    if not isinstance(config, dict):
+        raise WeightsError(
+            f"{path}: expected a scheduler's JSON, cannot read it (it holds a {type(config).__name__}, no object)"
+        )
     return schedule_from_config(config, where=path)
 
 
 def schedule_from_config(config: Mapping[str, Any], *, where: str | Path) -> tuple[NoiseSchedule, Prediction]:
     """Do what `read_schedule` does for the configuration itself; `where` names it in errors."""
     kind, prediction = config.get("beta_schedule", "linear"), config.get("prediction_type", "epsilon")
-    predictions = {"epsilon": Prediction.eps, "v_prediction": Prediction.v}
     problems = [
         f"{key} {value!r}"
         for key, value, known in (
-            ("beta_schedule", kind, [known.value for known in BetaKind]),
-            ("prediction_type", prediction, predictions),
+            ("beta_schedule", kind, _DIFFUSERS_KINDS),
+            ("prediction_type", prediction, _DIFFUSERS_PREDICTIONS),
         )
         if value not in known
     ]
-    problems += [key for key in ("trained_betas", "rescale_betas_zero_snr") if config.get(key)]
+    if config.get("rescale_betas_zero_snr"):
+        problems.append("rescale_betas_zero_snr")
     if problems:
         raise WeightsError(
-            f"{where}: expected the schedule of Stable Diffusion (scaled_linear, epsilon), got "
-            f"{', '.join(problems)}; give Stable Diffusion 2.1-base"
+            f"{where}: expected a beta_schedule of {', '.join(_DIFFUSERS_KINDS)} and a prediction_type of "
+            f"{', '.join(_DIFFUSERS_PREDICTIONS)}, got {', '.join(problems)}; "
+            "give a base model such as Stable Diffusion 2.1-base"
         )
-    schedule = NoiseSchedule(
-        steps=int(config.get("num_train_timesteps", 1000)),
-        beta_start=float(config.get("beta_start", 0.0001)),
-        beta_end=float(config.get("beta_end", 0.02)),
-        kind=BetaKind(kind),
-    )
-    return schedule, predictions[prediction]
+    betas = config.get("trained_betas")
+    try:
+        schedule = NoiseSchedule(
+            steps=int(config.get("num_train_timesteps", 1000 if betas is None else len(betas))),
+            beta_start=float(config.get("beta_start", 0.0001)),
+            beta_end=float(config.get("beta_end", 0.02)),
+            kind=_DIFFUSERS_KINDS[kind],
+            trained_betas=None if betas is None else tuple(float(beta) for beta in betas),
+        )
+    except (ValueError, TypeError) as err:
+        raise WeightsError(f"{where}: {err}; get the file again") from err
+    return schedule, _DIFFUSERS_PREDICTIONS[prediction]
+
+
+_DIFFUSERS_KINDS = {
+    "scaled_linear": BetaKind.scaled_linear,
+    "linear": BetaKind.linear,
+    "squaredcos_cap_v2": BetaKind.cosine,
+}
+
+_DIFFUSERS_PREDICTIONS = {"epsilon": Prediction.eps, "v_prediction": Prediction.v, "sample": Prediction.x0}
+
+
+def _betas(schedule: NoiseSchedule) -> Tensor:
+    if schedule.trained_betas is not None:
+        return torch.tensor(schedule.trained_betas, dtype=torch.float64)
+    if schedule.kind is BetaKind.cosine:
+        return _cosine_betas(schedule.steps)
+    ends = (schedule.beta_start, schedule.beta_end)
+    if schedule.kind is BetaKind.scaled_linear:
+        ends = (ends[0] ** 0.5, ends[1] ** 0.5)
+    betas = torch.linspace(*ends, schedule.steps, dtype=torch.float64)
+    if schedule.kind is BetaKind.scaled_linear:
+        betas = betas.square()
+    return betas
+
+
+def _cosine_betas(steps: int) -> Tensor:
+    """β_t = min(1 − f(t + 1) / f(t), β_max) with f(t) = cos²((t/T + s) / (1 + s) · π/2)."""
+    parts = torch.arange(steps + 1, dtype=torch.float64) / steps
+    curve = torch.cos((parts + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2).square()
+    return (1 - curve[1:] / curve[:-1]).clamp(max=COSINE_BETA_MAX)

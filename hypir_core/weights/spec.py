@@ -30,6 +30,7 @@ class Prediction(str, Enum):
 
     eps = "eps"
     v = "v"
+    x0 = "x0"
 
 
 class ValueRange(str, Enum):

@@ -1,1 +1,1 @@
-"""Edits of the clean estimate."""
+"""Corrections of the clean estimate, between a prediction and the sampler's move."""
