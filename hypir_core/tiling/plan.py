@@ -26,7 +26,7 @@ def _problems(tile_px: PerAxis | None, overlap_px: PerAxis | None) -> list[str]:
     if any(overlap < 0 for overlap in overlaps):
         return [f"overlap must not be negative, got {by(overlaps)}"]
     axes = max(len(tiles), len(overlaps))
-    if len({1, len(tiles), len(overlaps), axes}) > 2:
+    if len({len(tiles), len(overlaps)} - {0, 1}) > 1:
         return [f"tile and overlap must have one number, or one per axis, got {by(tiles)} and {by(overlaps)}"]
     if tiles and overlaps:
         pairs = zip(per_axis_of(tiles, axes), per_axis_of(overlaps, axes), strict=True)

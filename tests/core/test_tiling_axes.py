@@ -292,7 +292,7 @@ def test_a_wish_per_axis():
     assert layout.plan.counts == (4, 5, 2)
     assert layout.plan.summary().startswith("4×5×2 tiles of 4×16×36 px")
     with pytest.raises(ShapeError, match="for each of 3 axes"):
-        lay_tiles(stage, (12, 64, 64), wish=TileWish(tile_px=(4, 16)), runtime=Runtime())
+        lay_tiles(stage, (12, 64, 64), wish=TileWish(tile_px=(40, 160)), runtime=Runtime())
     with pytest.raises(ConfigError, match="smaller than the tile"):
         TileWish(tile_px=(8, 8), overlap_px=(4, 8))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...diffusion.samplers.base import Step
-from ...diffusion.samplers.ddim import Ddim
+from ...diffusion.samplers.ddim import DDIM
 from ...weights.spec import Prediction
 from ..base import EngineSpec
 from .engine import Diffusion
@@ -44,6 +44,6 @@ def one_step(
         denoiser=replace(denoiser, kind=kind),
         conditioner=conditioner,
         steps=(Step(index=0, of=1, t=model_t, a_bar=a_bar, a_bar_next=1.0, a_bar_before=None),),
-        sampler=Ddim(),
+        sampler=DDIM(),
         sizing=sizing,
     )
