@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -41,15 +41,10 @@ class Step:
 class Sampler(Protocol):
     """A rule for one step. Implementations are frozen dataclasses of their own options."""
 
-    @property
-    def name(self) -> str:
-        """The name in `SAMPLERS`."""
-        ...
-
-    @property
-    def history(self) -> int:
-        """How many clean estimates of earlier steps `move` wants."""
-        ...
+    name: ClassVar[str]
+    """The name in `SAMPLERS`."""
+    history: ClassVar[int]
+    """How many clean estimates of earlier steps `move` wants."""
 
     @property
     def stochastic(self) -> bool:
