@@ -60,7 +60,12 @@ def atomic_file(
         raise error(explain_os_error(path, err)) from err
 
 
-def explain_os_error(path: Path, err: OSError) -> str:
-    """Return one line: what writing `path` needed, what the system said, what to do."""
+def explain_os_error(path: Path, err: OSError | ValueError) -> str:
+    """Return one line: what writing `path` needed, what the system said, what to do.
+
+    A ValueError is a name that no system takes: one with a NUL, or of characters that the disk's encoding lacks.
+    """
+    if not isinstance(err, OSError):
+        return f"{str(path)!r}: expected a name that the disk can store, got: {err}; choose another name"
     expected, advice = _ADVICE.get(err.errno or 0, ("a place that can be written", "check the path"))
     return f"{path}: expected {expected}, got: {err.strerror or err}; {advice}"

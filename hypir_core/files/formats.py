@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +37,48 @@ for _entry in (
     PictureFormat(name="tiff", extensions=(".tif", ".tiff"), depths=(8, 16, 32)),
     PictureFormat(name="npy", extensions=(".npy",), depths=(32,)),
     PictureFormat(name="bmp", extensions=(".bmp", ".dib"), writable=False),
+    PictureFormat(name="gif", extensions=(".gif",), writable=False),
+    PictureFormat(name="avif", extensions=(".avif", ".avifs"), writable=False),
+    PictureFormat(name="jp2", extensions=(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"), writable=False),
+    PictureFormat(name="tga", extensions=(".tga", ".vda", ".icb", ".vst"), writable=False),
+    PictureFormat(name="ppm", extensions=(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), writable=False),
 ):
     FORMATS.add(_entry.name, _entry)
 
-READABLE = "PNG, JPEG, WebP, TIFF, BMP or npy"
+READABLE = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, TGA, PPM or npy"
+
+_HEIC = "HEIC: its decoder is not installed with Pillow; convert it to JPEG, PNG or AVIF"
+_JXL = "JPEG XL: Pillow has no decoder for it; convert it to PNG"
+_RAW = "a camera's raw file: develop it first (darktable, RawTherapee, Lightroom) and give the TIFF or JPEG"
+_LAYERED = "a file of layers: export it as PNG or TIFF"
+_VECTOR = "a drawing or a document: export it as PNG"
+_VIDEO = "a video: export its frames as PNG"
+_LIGHT = "scene light beyond white: convert it to a 16-bit TIFF or PNG"
+KNOWN_UNREADABLE: dict[str, str] = {
+    ending: reason
+    for reason, endings in (
+        (_HEIC, ".heic .heif .hif .heics .heifs"),
+        (_JXL, ".jxl"),
+        (
+            _RAW,
+            ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .ori "
+            ".pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f",
+        ),
+        (_LAYERED, ".psd .psb .xcf .kra .ora .afphoto .clip"),
+        (_VECTOR, ".pdf .ps .eps .ai .svg .svgz .djvu"),
+        (_VIDEO, ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv"),
+        (_LIGHT, ".exr .hdr"),
+        ("an icon of several sizes: export the largest as PNG", ".ico .icns .cur"),
+        ("a texture: export it as PNG", ".dds .ktx .ktx2"),
+        (
+            "an old format that is not read: convert it to PNG",
+            ".pcx .sgi .rgb .ras .sun .xbm .xpm .pict .iff",
+        ),
+        ("a medical picture: export it as PNG or TIFF", ".dcm .dicom .nii"),
+    )
+    for ending in endings.split()
+}
+"""Endings of pictures that are known and cannot be read, and why: one sentence without a full stop."""
 
 _BY_EXTENSION = {ending: entry.name for entry in FORMATS for ending in entry.load().extensions}
 
@@ -52,20 +91,54 @@ _SIGNATURES = (
     (b"MM\0+", "tiff"),
     (b"BM", "bmp"),
     (b"\x93NUMPY", "npy"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),
 )
 _STRANGERS = (
-    (0, b"GIF8", "a GIF"),
-    (0, b"%PDF", "a PDF"),
-    (4, b"ftypavif", "an AVIF"),
-    (4, b"ftyp", "a HEIC picture or a video"),
-    (0, b"\xff\x0a", "a JPEG XL"),
-    (0, b"\0\0\0\x0cJXL ", "a JPEG XL"),
+    (0, b"%PDF", "a PDF", _VECTOR),
+    (0, b"%!PS", "PostScript", _VECTOR),
+    (0, b"\xff\x0a", "a JPEG XL", _JXL),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL", _JXL),
+    (8, b"CR\2", "a Canon raw file", _RAW),
+    (0, b"FUJIFILMCCD-RAW", "a Fujifilm raw file", _RAW),
+    (0, b"IIRO", "an Olympus raw file", _RAW),
+    (0, b"IIRS", "an Olympus raw file", _RAW),
+    (0, b"MMOR", "an Olympus raw file", _RAW),
+    (0, b"IIU\0", "a Panasonic raw file", _RAW),
+    (0, b"\0MRM", "a Minolta raw file", _RAW),
+    (0, b"FOVb", "a Sigma raw file", _RAW),
+    (0, b"8BPS", "a Photoshop file", _LAYERED),
+    (0, b"gimp xcf", "a GIMP file", _LAYERED),
+    (0, b"\x76\x2f\x31\x01", "an OpenEXR file", _LIGHT),
+    (0, b"#?RADIANCE", "a Radiance HDR file", _LIGHT),
+    (0, b"#?RGBE", "a Radiance HDR file", _LIGHT),
+    (0, b"\x1a\x45\xdf\xa3", "a Matroska or WebM video", _VIDEO),
+    (0, b"DDS ", "a DDS texture", "export it as PNG"),
+    (0, b"\0\0\1\0", "an icon", "export its largest size as PNG"),
+    (0, b"icns", "an icon", "export its largest size as PNG"),
+    (0, b"<svg", "an SVG drawing", _VECTOR),
 )
+_CHECK = "check the file or convert it"
+_BRANDS = (
+    (b"heic heix heim heis hevc hevx mif1 msf1 heif", "a HEIC picture", _HEIC),
+    (b"crx ", "a Canon raw file", _RAW),
+)
+"""Major brands of files in boxes (ISO/IEC 14496-12)."""
 
 
 def is_picture_path(path: Path) -> bool:
     """Say whether the extension is one that `read_picture` can read (upper or lower case)."""
     return path.suffix.lower() in _BY_EXTENSION
+
+
+def unreadable_reason(path: Path) -> str | None:
+    """Return why a picture of this extension cannot be read, one sentence; None for any other file.
+
+    For whoever walks a folder and names what is passed over. The content decides in the end: `read_picture`.
+    """
+    return KNOWN_UNREADABLE.get(path.suffix.lower())
 
 
 def output_extension(source: Path, *, format_name: str | None = None) -> str:
@@ -126,24 +199,55 @@ def format_for_output(path: Path, format_name: str | None) -> PictureFormat:
 
 
 def recognise(head: bytes) -> str | None:
-    """Name the format whose signature the first bytes of a file (32 are enough) carry, or None."""
+    """Name the format whose signature the first bytes of a file (64 are enough) carry, or None."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
+    if head[4:12] in (b"ftypavif", b"ftypavis") or (
+        head[4:12] in (b"ftypmif1", b"ftypmsf1") and b"avi" in head[12:]
+    ):
+        return "avif"
+    if head[8:11] == b"CR\2":  # Canon's raw files begin as TIFF does
+        return None
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
             return name
-    return None
+    if re.match(rb"P[1-6fF][\s#]", head):
+        return "ppm"
+    return "tga" if _is_targa(head) else None
 
 
-def likeness(head: bytes) -> str:
-    """Describe, for a message, the first bytes of a file that is not a readable picture."""
-    for offset, signature, words in _STRANGERS:
+def likeness(head: bytes) -> tuple[str, str]:
+    """Describe, for a message, the first bytes of a file that is not a readable picture: what it is, what to do."""
+    for offset, signature, words, reason in _STRANGERS:
         if head[offset:].startswith(signature):
-            return words
+            return words, _advice(reason)
+    if head[4:8] == b"ftyp":
+        for brands, words, reason in _BRANDS:
+            if head[8:12] in [brands[at : at + 4] for at in range(0, len(brands), 5)]:
+                return words, _advice(reason)
+        return "a video", _advice(_VIDEO)
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "a video", _advice(_VIDEO)
     start = head[:16]
     if start.isascii() and start.decode("ascii").replace("\n", " ").replace("\r", " ").isprintable():
-        return f"text that starts with {start.decode('ascii')!r}"
-    return f"unknown content that starts with the bytes {start[:8].hex(' ')}"
+        return f"text that starts with {start.decode('ascii')!r}", _CHECK
+    return f"unknown content that starts with the bytes {start[:8].hex(' ')}", _CHECK
+
+
+def _advice(reason: str) -> str:
+    """Return the part of a reason that says what to do."""
+    return reason.partition(": ")[2] or reason
+
+
+def _is_targa(head: bytes) -> bool:
+    """Say whether a file without a signature starts as a Truevision TGA does (TGA 2.0, section C.2)."""
+    if len(head) < 18:
+        return False
+    palette, kind, depth, descriptor = head[1], head[2], head[16], head[17]
+    has_palette = kind in (1, 9)
+    plausible = kind in (1, 2, 3, 9, 10, 11) and depth in (8, 15, 16, 24, 32) and not descriptor & 0xC0
+    sizes = any(head[12:14]) and any(head[14:16])
+    return plausible and sizes and palette == has_palette and (has_palette or not any(head[3:8]))
 
 
 def writable_names() -> tuple[str, ...]:

@@ -15,16 +15,13 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .boxes import avif_facts, jp2_facts
 from .formats import recognise
 from .metadata.containers import blocks, content
-from .metadata.tiff_tags import in_file, integers_of, read_directory, read_layout
+from .netpbm import netpbm_header
+from .tiff_pages import TiffPages, tiff_pages
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC = 256, 257, 258, 262
-_STRIP_TABLES = ((273, 279), (324, 325))
-"""Offsets and byte counts of strips, and of tiles."""
-CMYK_TIFF = 5
-"""PhotometricInterpretation of separated (ink) colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +33,8 @@ class Header:
     height_px: int
     bits: int = 8
     """Bits per sample; the largest, where samples differ."""
-    photometric: int = -1
-    """TIFF only."""
+    tiff: TiffPages | None = None
+    """Of a TIFF: its pages."""
 
 
 def read_header(file: BinaryIO) -> Header | None:
@@ -47,7 +44,7 @@ def read_header(file: BinaryIO) -> Header | None:
         ValueError: the format is known but its header is cut off or contradicts itself.
     """
     file.seek(0)
-    name = recognise(file.read(32))
+    name = recognise(file.read(64))
     return _READERS[name](file) if name else None
 
 
@@ -100,26 +97,38 @@ def _bmp(file: BinaryIO) -> Header:
 
 
 def _tiff(file: BinaryIO) -> Header:
-    read_at = in_file(file)
-    layout, start = read_layout(read_at)
-    main, _ = read_directory(read_at, layout, start)
+    found = tiff_pages(file)
+    page = found.pages[0]
+    return Header("tiff", page.width_px, page.height_px, page.bits, tiff=found)
 
-    def numbers(tag: int, *default: int) -> tuple[int, ...]:
-        found = integers_of(read_at, layout, main[tag]) if tag in main else default
-        if not found and tag in main:
-            raise ValueError(f"its tag {tag} is empty")
-        return found
 
-    width_px, height_px = numbers(_WIDTH, 0), numbers(_HEIGHT, 0)
-    end = file.seek(0, 2)
-    for offsets_tag, sizes_tag in _STRIP_TABLES:
-        offsets, sizes = numbers(offsets_tag), numbers(sizes_tag)
-        if sizes and (len(offsets) != len(sizes) or 0 in sizes):
-            raise ValueError("its table of strips is damaged")
-        if any(offset + size > end for offset, size in zip(offsets, sizes, strict=False)):
-            raise ValueError("it is truncated: a strip of pixels lies behind the end of the file")
-    bits = max(numbers(_BITS, 1))
-    return Header("tiff", width_px[0], height_px[0], bits, numbers(_PHOTOMETRIC, 1)[0])
+def _gif(file: BinaryIO) -> Header:
+    file.seek(6)
+    data = file.read(4)
+    if len(data) < 4:
+        raise ValueError("its header is cut off")
+    return Header("gif", *struct.unpack("<HH", data))
+
+
+def _tga(file: BinaryIO) -> Header:
+    file.seek(12)
+    return Header("tga", *struct.unpack("<HH", file.read(4)))
+
+
+def _avif(file: BinaryIO) -> Header:
+    facts = avif_facts(file)
+    return Header("avif", facts.width_px, facts.height_px, facts.bits)
+
+
+def _jp2(file: BinaryIO) -> Header:
+    facts = jp2_facts(file)
+    return Header("jp2", facts.width_px, facts.height_px, facts.bits)
+
+
+def _ppm(file: BinaryIO) -> Header:
+    found = netpbm_header(file)
+    bits = 32 if found.kind in (b"Pf", b"PF") else 16 if found.white > 255 else 8
+    return Header("ppm", found.width_px, found.height_px, bits)
 
 
 def _npy(file: BinaryIO) -> Header:
@@ -166,4 +175,9 @@ _READERS: dict[str, Callable[[BinaryIO], Header]] = {
     "tiff": _tiff,
     "bmp": _bmp,
     "npy": _npy,
+    "gif": _gif,
+    "tga": _tga,
+    "avif": _avif,
+    "jp2": _jp2,
+    "ppm": _ppm,
 }

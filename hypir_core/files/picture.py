@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .metadata.carried import Carried
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,7 +19,7 @@ class Picture:
     path: Path
     color_hwc: np.ndarray
     """[H W 1] grey or [H W 3] RGB; uint8, uint16 or float32 in [0,1]; encoded as the file has it (sRGB, or
-    what `icc` says)."""
+    what `icc` says). Read with ``bands="any"``: [H W C], and floats as the file has them."""
     alpha_hw: np.ndarray | None
     """[H W], same dtype, not premultiplied; None where the file has no transparency."""
     icc: bytes | None
@@ -30,6 +32,14 @@ class Picture:
     """``L``, ``RGB``, ``P``, ``CMYK``, ``I;16``, ``RGBA;16``, ``F`` …: what the file held."""
     orientation: int = 1
     """EXIF orientation that the stored pixels had, 1 to 8; already applied."""
+    carried: Carried = field(default_factory=Carried)
+    """XMP, IPTC, comments, text, density …"""
+    notes: tuple[str, ...] = ()
+    """What reading lost or guessed, one sentence each: further pages, a missing end …"""
+    page: int = 0
+    """Which of the file's pages or frames this is."""
+    pages: int = 1
+    """How many the file has."""
 
     @property
     def bits(self) -> int:

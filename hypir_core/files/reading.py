@@ -4,56 +4,201 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
-from ..errors import ImageFileError
-from .decode import DECODE_ERRORS, Decoded, UnsupportedPictureError, decode
-from .formats import READABLE, likeness
+from ..errors import HypirError, ImageFileError
+from .decode import decode, page_count
+from .decode_pillow import pillow_info
+from .decoded import DECODE_ERRORS, Decoded, UnsupportedPictureError, too_many_bands
+from .formats import KNOWN_UNREADABLE, READABLE, likeness
 from .header import Header, read_header
+from .metadata.jpeg_head import jpeg_pictures
 from .metadata.reading import read_metadata, read_text_of
 from .picture import Picture
+from .tiff_pages import TiffPage
 
 MAX_PIXELS = 16384 * 16384
 """Largest picture that is read unless the caller says otherwise."""
 
 
-def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read a PNG, JPEG, WebP, TIFF, BMP or npy file (float32 [H W], or [H W 1|2|3|4], in [0,1]).
+def read_picture(
+    path: Path | str,
+    *,
+    page: int | None = None,
+    bands: Literal["picture", "any"] = "picture",
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """Read a picture: PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, TGA, PPM or npy (float32 in [0,1]).
 
     Args:
         path: the file; its content decides the format.
+        page: which page or frame, from 0; by default the first, and `Picture.notes` says that there are more.
+            A stack (ImageJ, OME, tifffile) is refused unless a page is named.
+        bands: ``picture``: grey, RGB or CMYK, with or without alpha, in [0,1]; anything else is refused.
+            ``any``: any number of channels and any finite values, as the file has them; for training.
         max_pixels: larger pictures are refused from the header, before memory is taken for them.
 
     Raises:
         ImageFileError: missing, a folder, empty, not a picture, truncated or damaged, too large, of zero
-            size, with NaN, infinite or out-of-range values, or not readable by this user.
+            size, of more channels or slices than can be kept, without such a page, with NaN, infinite or
+            out-of-range values, or not readable by this user. A truncated JPEG is read as far as it goes.
         MissingDependencyError: a 16-bit PNG or a deep TIFF without the extra ``cli``.
+    """
+    return _read(Path(path), page, any_bands=bands == "any", max_pixels=max_pixels)
+
+
+def pages(path: Path | str) -> int:
+    """Return how many pages (TIFF) or frames (GIF, PNG, WebP, AVIF) a file has; 1 for other formats.
+
+    Raises:
+        ImageFileError: as for `read_picture`.
     """
     path = Path(path)
     with _opened(path) as file:
-        header = _checked_header(path, file, max_pixels)
-        try:
-            metadata = read_metadata(file, header.format)
-            found = decode(file, header, icc=metadata.icc)
-        except UnsupportedPictureError as err:
-            raise ImageFileError(f"{path}: {_one_line(err)}") from err
-        except DECODE_ERRORS as err:
-            raise ImageFileError(_undecodable(path, header, err)) from err
-    icc = None if found.is_converted else metadata.icc
+        header = _checked_header(path, file, max_pixels=None)
+        with named_errors(path, header):
+            return page_count(file, header)
+
+
+def read_picture_of(
+    file: BinaryIO,
+    name: str,
+    *,
+    bands: Literal["picture", "any"] = "picture",
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """Read a picture from an open file, for instance one that lies in an archive; `name` is for messages.
+
+    Raises:
+        ImageFileError: as for `read_picture`.
+    """
+    return _read_open(file, Path(name), None, any_bands=bands == "any", max_pixels=max_pixels)
+
+
+def read_size_of(
+    file: BinaryIO, name: str, *, bands: Literal["picture", "any"] = "picture"
+) -> tuple[int, int]:
+    """Return (height, width) of the upright picture in an open file, from its header alone.
+
+    Raises:
+        ImageFileError: it is no picture, or none that `read_picture` would read.
+    """
+    path = Path(name)
+    header = _checked_header(path, file, max_pixels=None)
+    stored = _chosen_tiff_page(path, header, None, any_bands=bands == "any")
+    with named_errors(path, header):
+        metadata = read_metadata(file, header.format, directory=stored.offset if stored else None)
+    if metadata.orientation >= 5:
+        return header.width_px, header.height_px
+    return header.height_px, header.width_px
+
+
+def _read(path: Path, page: int | None, *, any_bands: bool, max_pixels: int) -> Picture:
+    with _opened(path) as file:
+        return _read_open(file, path, page, any_bands=any_bands, max_pixels=max_pixels)
+
+
+def _read_open(file: BinaryIO, path: Path, page: int | None, *, any_bands: bool, max_pixels: int) -> Picture:
+    header = _checked_header(path, file, max_pixels)
+    stored = _chosen_tiff_page(path, header, page, any_bands=any_bands)
+    with named_errors(path, header):
+        count = page_count(file, header)
+        if not 0 <= (page or 0) < count:
+            raise UnsupportedPictureError(
+                f"expected a page from 0 to {count - 1}, got {page}; choose another"
+            )
+        metadata = read_metadata(
+            file,
+            header.format,
+            directory=stored.offset if stored else None,
+            pillow_info=pillow_info(file, header),
+        )
+        found = decode(file, header, icc=metadata.icc, page=page or 0, any_bands=any_bands)
+        notes = (*found.notes, *_page_notes(file, header, page, count))
+    carried = metadata.carried
+    if metadata.orientation >= 5 and carried.density is not None:
+        carried = replace(carried, density=carried.density.turned())
+    if metadata.orientation != 1 and carried.geo:
+        carried = replace(carried, geo=())
+        notes = (*notes, "the GeoTIFF tags are left out: the picture was turned")
     color_hwc, alpha_hw = _upright_planes(found, metadata.orientation)
     return Picture(
-        path,
-        color_hwc,
-        alpha_hw,
-        icc,
-        metadata.exif,
-        header.format,
-        found.source_mode,
-        metadata.orientation,
+        path=path,
+        color_hwc=color_hwc,
+        alpha_hw=alpha_hw,
+        icc=None if found.is_converted else metadata.icc,
+        exif=metadata.exif,
+        format=header.format,
+        source_mode=found.source_mode,
+        orientation=metadata.orientation,
+        carried=carried,
+        notes=notes,
+        page=page or 0,
+        pages=count,
     )
+
+
+def _chosen_tiff_page(path: Path, header: Header, page: int | None, *, any_bands: bool) -> TiffPage | None:
+    """Return the page of a TIFF that is read; refuse what could be read only in part."""
+    found = header.tiff
+    if found is None:
+        return None
+    if found.is_raw:
+        raise ImageFileError(
+            f"{path}: expected a picture, got a camera's raw file; {KNOWN_UNREADABLE['.dng']}"
+        )
+    if page is None and found.slices > 1:
+        raise ImageFileError(
+            f"{path}: expected 1 slice, got a stack of {found.slices}; stacks are not restored by this engine yet: "
+            "name one page, or save the slices as pictures of their own"
+        )
+    stored = found.pages[page] if page is not None and 0 <= page < len(found.pages) else found.pages[0]
+    if not any_bands and not stored.is_picture:
+        raise ImageFileError(f"{path}: {too_many_bands(stored.samples, stored.colors)}")
+    return stored
+
+
+def _page_notes(file: BinaryIO, header: Header, page: int | None, count: int) -> Iterator[str]:
+    if count > 1 and page is None:
+        kind = "pages" if header.format == "tiff" else "frames"
+        yield f"the first of {count} {kind} is read; the others are not"
+    if header.tiff is not None and header.tiff.first_is_thumbnail:
+        yield "the file's first page is a thumbnail; the full picture behind it is read"
+    if header.format == "jpg" and (more := jpeg_pictures(file)) > 1:
+        yield f"the first of {more} pictures in the JPEG is read (the others: previews, a second eye, a gain map)"
+
+
+@contextmanager
+def opened_header(
+    path: Path, *, max_pixels: int | None
+) -> Iterator[tuple[BinaryIO, Header, TiffPage | None]]:
+    """Open a picture file; give it, its header and, of a TIFF, the page that is the picture.
+
+    Raises:
+        ImageFileError: as for `read_picture`.
+    """
+    with _opened(path) as file:
+        header = _checked_header(path, file, max_pixels)
+        yield file, header, _chosen_tiff_page(path, header, None, any_bands=False)
+
+
+@contextmanager
+def named_errors(path: Path, header: Header) -> Iterator[None]:
+    """Turn what decoders raise into one line that names the file."""
+    try:
+        yield
+    except UnsupportedPictureError as err:
+        raise ImageFileError(f"{path}: {_one_line(err)}") from err
+    except HypirError:
+        raise
+    except DECODE_ERRORS as err:
+        raise ImageFileError(_undecodable(path, header, err)) from err
 
 
 def read_text(path: Path | str) -> dict[str, str]:
@@ -102,7 +247,8 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _checked_header(path: Path, file: BinaryIO, max_pixels: int | None) -> Header:
-    head = file.read(32)
+    file.seek(0)
+    head = file.read(64)
     if not head:
         raise ImageFileError(f"{path}: expected a picture, got an empty file; copy it again from its source")
     try:
@@ -112,9 +258,8 @@ def _checked_header(path: Path, file: BinaryIO, max_pixels: int | None) -> Heade
             f"{path}: expected a complete picture, but {_one_line(err)}; copy it again from its source"
         ) from err
     if header is None:
-        raise ImageFileError(
-            f"{path}: expected a picture ({READABLE}), got {likeness(head)}; check the file or convert it"
-        )
+        words, advice = likeness(head)
+        raise ImageFileError(f"{path}: expected a picture ({READABLE}), got {words}; {advice}")
     if header.width_px < 1 or header.height_px < 1:
         raise ImageFileError(
             f"{path}: expected at least 1×1 px, got {header.width_px}×{header.height_px}; the file is damaged"
@@ -146,9 +291,9 @@ def _one_line(err: BaseException) -> str:
 
 def _upright_planes(found: Decoded, orientation: int) -> tuple[np.ndarray, np.ndarray | None]:
     pixels_hwc = found.pixels_hwc if found.is_upright else _turned(found.pixels_hwc, orientation)
-    colors = 3 if pixels_hwc.shape[2] >= 3 else 1
+    colors = pixels_hwc.shape[2] - found.has_alpha
     color_hwc = np.ascontiguousarray(pixels_hwc[..., :colors])
-    alpha_hw = np.ascontiguousarray(pixels_hwc[..., colors]) if pixels_hwc.shape[2] > colors else None
+    alpha_hw = np.ascontiguousarray(pixels_hwc[..., colors]) if found.has_alpha else None
     return color_hwc, alpha_hw
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from ..atomic import atomic_file, explain_os_error
 from ..errors import ConfigError, ImageFileError, ShapeError
-from .encode import Extras, to_samples, write_samples
+from .encode import to_samples, write_samples
 from .formats import FORMATS, PictureFormat, format_for_output
-from .metadata import exif as exif_block
+from .metadata.carried import Extras
+from .metadata.carrying import Origin, extras_for
 from .picture import Picture
 
 
@@ -29,15 +31,16 @@ def write_picture(
     protect: Iterable[Path | str] = (),
     bits: int | None = None,
     quality: int = 95,
-) -> None:
+    keep_dates: bool = False,
+) -> tuple[str, ...]:
     """Write a picture; the file is either complete or not there (see `atomic_file`).
 
     Args:
         path: the new file; missing folders are made.
         color_01: [1 1|3 H W] or [1|3 H W], float, any device; clamped to [0,1].
         alpha_01: [1 1 H W], [1 H W] or [H W], of the same size.
-        like: the picture this one was made from: its ICC profile, EXIF block and depth are taken over, and
-            its file is protected.
+        like: the picture this one was made from: its ICC profile, EXIF block, depth and whatever else it carried
+            are taken over as far as the format can hold them (`metadata.kept`), and its file is protected.
         format_name: ``png``, ``jpg``, ``webp``, ``tiff`` or ``npy``; by default what the extension names.
         text: goes into PNG text chunks (iTXt), elsewhere into EXIF UserComment; npy holds none (nor ICC or
             EXIF). Read back with `read_text`.
@@ -46,6 +49,10 @@ def write_picture(
         bits: 8, 16 or 32 (float32); by default that of `like`, else 8. Where the format does not have this
             depth it is written at the deepest that it has: JPEG and WebP always hold 8 bits, npy 32.
         quality: 1 to 100, for JPEG (4:4:4) and WebP.
+        keep_dates: give the new file the times of `like`'s file.
+
+    Returns:
+        What `like` carried and this file does not, one sentence each.
 
     Raises:
         ImageFileError: the file exists, is protected, has an unsuitable name, cannot hold this picture (size;
@@ -54,38 +61,140 @@ def write_picture(
         RangeError: NaN or infinity.
         ConfigError: `bits` or `quality` is none of the above.
         UnknownNameError: `format_name` is no picture format.
-        MissingDependencyError: 16-bit PNG or TIFF without the extra ``cli``.
     """
     path = Path(path)
+    color_chw, alpha_chw = _checked_planes(color_01, alpha_01)
+    channels, height_px, width_px = color_chw.shape
+    target = plan_writing(
+        path,
+        size_hw=(height_px, width_px),
+        colors=channels,
+        like=like,
+        format_name=format_name,
+        text=text,
+        force=force,
+        protect=protect,
+        bits=bits,
+        quality=quality,
+    )
+    samples = to_samples(color_chw, alpha_chw, bits=target.bits)
+    has_alpha = alpha_chw is not None
+    if has_alpha and not target.format.holds_alpha:
+        samples = _without_opaque_alpha(path, samples, target.format)
+        has_alpha = False
+    try:
+        with atomic_file(path) as file:
+            write_samples(file, samples, target.format.name, has_alpha=has_alpha, extras=target.extras)
+    except ImageFileError as err:
+        raise ImageFileError(_named_once(path, err)) from err
+    if keep_dates and like is not None:
+        copy_dates(like.path, path)
+    return target.notes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is written where, decided before the first pixel."""
+
+    path: Path
+    format: PictureFormat
+    bits: int
+    size_hw: tuple[int, int]
+    is_grey: bool
+    """It is written with one colour channel."""
+    origin: Origin | None
+    text: Mapping[str, str]
+    quality: int
+
+    @property
+    def extras(self) -> Extras:
+        """What is written beside the pixels."""
+        return _extras(self, self.text)[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the source carried and the new file will not, one sentence each."""
+        return _extras(self, self.text)[1]
+
+
+def plan_writing(
+    path: Path,
+    *,
+    size_hw: tuple[int, int],
+    colors: int,
+    like: Picture | None,
+    format_name: str | None,
+    text: Mapping[str, str] | None,
+    force: bool,
+    protect: Iterable[Path | str],
+    bits: int | None,
+    quality: int,
+) -> Target:
+    """Check everything that can be known before the pixels are there; `colors` counts no alpha.
+
+    Raises:
+        ImageFileError, ConfigError, UnknownNameError: as `write_picture` does.
+    """
     chosen = format_for_output(path, format_name)
     bits = _depth(chosen, bits, like)
     if not 1 <= quality <= 100:
         raise ConfigError(f"quality must be 1 to 100, got {quality}")
-    color_chw, alpha_chw = _checked_planes(color_01, alpha_01)
     _refuse_overwriting(path, force=force, protect=(*protect, *([like.path] if like else [])))
-    _, height_px, width_px = color_chw.shape
-    if chosen.max_side_px and max(height_px, width_px) > chosen.max_side_px:
+    height_px, width_px = size_hw
+    if chosen.max_side_px and max(size_hw) > chosen.max_side_px:
         raise ImageFileError(
             f"{path}: expected at most {chosen.max_side_px} px on a side for {chosen.name}, "
             f"got {width_px}×{height_px}; use png or tiff"
         )
-    samples = to_samples(color_chw, alpha_chw, bits=bits)
-    if alpha_chw is not None and not chosen.holds_alpha:
-        samples = _without_opaque_alpha(path, samples, chosen)
-    text = text or {}
-    extras = Extras(
-        icc=_fitting_icc(like.icc if like else None, grey=color_chw.shape[0] == 1 and chosen.holds_grey),
-        exif=exif_block.for_output(
-            like.exif if like else None,
-            width_px=width_px,
-            height_px=height_px,
-            text={} if chosen.name == "png" else text,
-        ),
-        text=text,
+    origin = None
+    if like is not None:
+        origin = Origin(
+            format=like.format, size_hw=like.size_hw, icc=like.icc, exif=like.exif, carried=like.carried
+        )
+    return Target(
+        path=path,
+        format=chosen,
+        bits=bits,
+        size_hw=size_hw,
+        is_grey=colors == 1 and chosen.holds_grey,
+        origin=origin,
+        text=text or {},
         quality=quality,
     )
-    with atomic_file(path) as file:
-        write_samples(file, samples, chosen.name, extras=extras)
+
+
+def target_extras(target: Target, text: Mapping[str, str]) -> Extras:
+    """Return what is written beside the pixels, with these words instead of the planned ones."""
+    return _extras(target, text)[0]
+
+
+def _extras(target: Target, text: Mapping[str, str]) -> tuple[Extras, tuple[str, ...]]:
+    return extras_for(
+        target.format.name,
+        target.origin,
+        width_px=target.size_hw[1],
+        height_px=target.size_hw[0],
+        is_grey=target.is_grey,
+        text=text,
+        quality=target.quality,
+    )
+
+
+def copy_dates(source: Path, path: Path) -> None:
+    """Give `path` the times of last reading and last change of `source`.
+
+    Raises:
+        ImageFileError: one of the two is not there, or may not be touched.
+    """
+    try:
+        found = source.stat()
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    except (OSError, ValueError) as err:
+        raise ImageFileError(explain_os_error(path, err)) from err
+
+
+def _named_once(path: Path, err: ImageFileError) -> str:
+    return str(err) if str(path) in str(err) else f"{path}: {err}"
 
 
 def _depth(chosen: PictureFormat, bits: int | None, like: Picture | None) -> int:
@@ -125,7 +234,7 @@ def _refuse_overwriting(path: Path, *, force: bool, protect: Iterable[Path | str
                     f"{path}: expected an output that is not an input, got the input {source}; "
                     "choose another name or folder"
                 )
-    except OSError as err:
+    except (OSError, ValueError) as err:  # ValueError: a NUL in the name
         raise ImageFileError(explain_os_error(path, err)) from err
     if not force:
         raise ImageFileError(
@@ -142,9 +251,3 @@ def _without_opaque_alpha(path: Path, samples_hwc: np.ndarray, chosen: PictureFo
             f"use one of {', '.join(holding)}"
         )
     return np.ascontiguousarray(samples_hwc[..., :-1])
-
-
-def _fitting_icc(icc: bytes | None, *, grey: bool) -> bytes | None:
-    """Return the profile if its colour space (ICC.1:2022, header bytes 16 to 19) is the picture's."""
-    space = b"GRAY" if grey else b"RGB "
-    return icc if icc is not None and icc[16:20] == space else None

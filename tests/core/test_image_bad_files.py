@@ -49,8 +49,6 @@ def test_missing_folder_empty_and_text(tmp_path):
     refused(tmp_path / "words.png", r"expected a picture \(PNG, .*got text that starts with 'hello")
     (tmp_path / "noise.png").write_bytes(b"\x00\x01\xfe\xff" * 10)
     refused(tmp_path / "noise.png", "unknown content that starts with the bytes 00 01 fe ff")
-    Image.new("P", (2, 2)).save(tmp_path / "a.gif")
-    refused(tmp_path / "a.gif", "got a GIF")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
@@ -63,8 +61,6 @@ def test_unreadable_file(tmp_path):
 def truncation_cases():
     for name, options in (
         ("png", {}),
-        ("jpg", {}),
-        ("jpg", {"progressive": True}),
         ("webp", {}),
         ("bmp", {}),
         ("tiff", {}),
@@ -184,7 +180,7 @@ def test_float_values_are_checked(tmp_path, name, value, message):
     [
         (np.zeros((2, 2, 3), np.uint8), "expected float32 values .*got uint8"),
         (np.zeros(3, np.float32), r"shape \[3\]"),
-        (np.zeros((2, 2, 5), np.float32), r"shape \[2, 2, 5\]"),
+        (np.zeros((2, 2, 5), np.float32), r"got 5 channels.*shape is \[2, 2, 5\]"),
         (np.array([[{}]], object), "got object"),
     ],
 )

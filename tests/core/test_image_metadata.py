@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from hypir_core.errors import ConfigError, ImageFileError
-from hypir_core.files import encode
 from hypir_core.files.picture import to_planes
 from hypir_core.files.reading import read_picture, read_text
+from hypir_core.files.streams import tiff
 from hypir_core.files.writing import write_picture
 from tests.core.picture_samples import EXTENSION, handmade_png, png_chunk, random_samples, smooth_planes
 
@@ -123,7 +123,7 @@ def test_exif_survives_and_tells_the_new_size(tmp_path, name, bits, order):
 
 
 def test_exif_and_profile_in_a_big_tiff(tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "_CLASSIC_TIFF_BYTES", 0)
+    monkeypatch.setattr(tiff, "CLASSIC_TIFF_BYTES", 0)
     icc = b"-" * 16 + b"RGB " + b"-" * 200
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", exif=camera_exif(1), icc_profile=icc)
     picture = read_picture(tmp_path / "a.png")

@@ -95,14 +95,15 @@ def test_tiff_with_premultiplied_alpha(tmp_path):
     assert picture.alpha_hw.tolist() == [[20000, 0, 65535]]
 
 
-def test_tiff_whose_fourth_sample_is_no_alpha(tmp_path):
-    tifffile.imwrite(
-        tmp_path / "a.tif",
-        random_samples((3, 4, 4), "uint16"),
-        photometric="rgb",
-        extrasamples=["unspecified"],
-    )
-    assert read_picture(tmp_path / "a.tif").alpha_hw is None
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_tiff_whose_fourth_sample_is_no_alpha(tmp_path, dtype):
+    samples = random_samples((3, 4, 4), dtype)
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", extrasamples=["unspecified"])
+    with pytest.raises(ImageFileError, match="3 colour channels and at most an alpha channel, got 4"):
+        read_picture(tmp_path / "a.tif")
+    picture = read_picture(tmp_path / "a.tif", bands="any")
+    np.testing.assert_array_equal(picture.color_hwc, samples)
+    assert picture.alpha_hw is None
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", ">f4"])

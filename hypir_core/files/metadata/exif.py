@@ -16,11 +16,14 @@ import struct
 from collections.abc import Mapping
 from typing import BinaryIO
 
+from .carried import Density
 from .tiff_tags import (
     LONG,
+    RATIONAL,
     SHORT,
     UNDEFINED,
     Directory,
+    Entry,
     Layout,
     ReadAt,
     Tail,
@@ -42,13 +45,15 @@ _POINTERS = frozenset({EXIF_DIRECTORY, GPS_DIRECTORY, INTEROP_DIRECTORY})
 _USER_COMMENT = 0x9286
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 0x0201, 0x0202
-_RESOLUTION = frozenset({282, 283, 296})
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_RESOLUTION = frozenset({_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT})
 _DESCRIPTIVE = frozenset(
     {270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)} | _RESOLUTION | _POINTERS
 )
 """Tags of a TIFF file's main directory that describe the photograph; the rest describe how pixels lie."""
 
-_EMPTY = b"MM\0*\0\0\0\x08\0\0\0\0\0\0"
+_DESCRIPTION = 270
+_EMPTY = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 _KEPT_COMMENT = "UserComment"
 
 
@@ -78,7 +83,12 @@ def checked(exif: bytes | None) -> tuple[int, bytes | None]:
 
 
 def for_output(
-    exif: bytes | None, *, width_px: int, height_px: int, text: Mapping[str, str] | None = None
+    exif: bytes | None,
+    *,
+    width_px: int,
+    height_px: int,
+    text: Mapping[str, str] | None = None,
+    density: Density | None = None,
 ) -> bytes | None:
     """Return the block to write with a picture of the given size, or None where there is nothing to say.
 
@@ -88,8 +98,9 @@ def for_output(
         height_px: likewise for PixelYDimension.
         text: goes into UserComment as one JSON object; a comment that was there moves into it under the key
             ``UserComment``.
+        density: said by the block unless it already says one.
     """
-    if exif is None and not text:
+    if exif is None and not text and density is None:
         return None
     read_at = in_bytes(exif or _EMPTY)
     layout, start = read_layout(read_at)
@@ -105,6 +116,10 @@ def for_output(
         kept = {_KEPT_COMMENT: earlier[_KEPT_COMMENT]} if _KEPT_COMMENT in earlier else {}
         comment = b"ASCII\0\0\0" + json.dumps({**kept, **text}).encode("ascii")
         photo[_USER_COMMENT] = tail.entry(_USER_COMMENT, UNDEFINED, len(comment), comment)
+    if density is not None and not _RESOLUTION & main.keys():
+        for tag, rational in zip((_X_RESOLUTION, _Y_RESOLUTION), density.rationals(), strict=True):
+            main[tag] = tail.entry(tag, RATIONAL, 1, struct.pack(layout.order + "II", *rational))
+        main[_RESOLUTION_UNIT] = tail.integer(_RESOLUTION_UNIT, SHORT, density.tiff_unit)
     if photo:
         main[EXIF_DIRECTORY] = tail.pointer(EXIF_DIRECTORY, photo)
     start = tail.directory(main)
@@ -140,27 +155,39 @@ def text_in(exif: bytes | None) -> dict[str, str]:
     return {_KEPT_COMMENT: words}
 
 
-def from_tiff(file: BinaryIO) -> tuple[int, bytes | None]:
-    """Return the orientation of a TIFF file's first picture and what describes it, as an EXIF block.
+def from_tiff(read_at: ReadAt, layout: Layout, main: Directory, page: Directory) -> tuple[int, bytes | None]:
+    """Return the orientation of a page of a TIFF file and what describes it, as an EXIF block.
 
-    Raises:
-        ValueError: the file's main directory cannot be read.
+    Args:
+        read_at: reads the file.
+        layout: the file's.
+        main: the first directory; describes a page in a sub-directory too.
+        page: the page's own directory.
     """
-    read_at = in_file(file)
-    layout, start = read_layout(read_at)
-    main, _ = read_directory(read_at, layout, start)
     orientation = 1
-    if ORIENTATION in main and main[ORIENTATION].kind in (SHORT, LONG):
-        orientation = integer_of(read_at, layout, main[ORIENTATION])
-    described = {tag: entry for tag, entry in main.items() if tag in _DESCRIPTIVE}
+    turn = page.get(ORIENTATION, main.get(ORIENTATION))
+    if turn is not None and turn.kind in (SHORT, LONG):
+        orientation = integer_of(read_at, layout, turn)
+    described = {tag: entry for tag, entry in {**main, **page}.items() if tag in _DESCRIPTIVE}
+    if _DESCRIPTION in described and _is_of_a_stack(read_at, layout, described[_DESCRIPTION]):
+        del described[_DESCRIPTION]
     if described.keys() <= _RESOLUTION:
-        return orientation, None
+        return orientation if orientation in range(1, 9) else 1, None
     block = Layout(layout.order)
     tail = Tail(block, 8)
     directory = copied(read_at, layout, described, tail, pointers=_POINTERS)
     start = tail.directory(directory)
     head = (b"II*\0" if layout.order == "<" else b"MM\0*") + struct.pack(block.pointer, start)
-    return orientation, head + bytes(tail.data)
+    return orientation if orientation in range(1, 9) else 1, head + bytes(tail.data)
+
+
+def _is_of_a_stack(read_at: ReadAt, layout: Layout, entry: Entry) -> bool:
+    """Say whether an ImageDescription counts slices in a program's own language; one page is no stack."""
+    try:
+        words = value_of(read_at, layout, entry)
+    except ValueError:
+        return False
+    return words.startswith((b"ImageJ=", b'{"shape"')) or b"<OME" in words
 
 
 def into_tiff(file: BinaryIO, exif: bytes) -> None:

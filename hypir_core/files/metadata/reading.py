@@ -1,170 +1,263 @@
-"""What a picture file carries besides pixels: ICC profile, EXIF block, text."""
+"""What a picture file carries besides pixels: ICC profile, EXIF block, XMP, IPTC, words, density."""
 
 from __future__ import annotations
 
 import logging
 import struct
-import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import BinaryIO
 
-from ...errors import ConfigError
+from ..boxes import jp2_blocks
 from . import exif as exif_block
+from .carried import Carried, Density
 from .containers import blocks, content
-from .tiff_tags import in_file, read_directory, read_layout, value_of
+from .geo import GEO_TAGS, GeoTag
+from .jpeg_head import (
+    decoded_text,
+    jpeg_comments,
+    jpeg_density,
+    jpeg_exif,
+    jpeg_has_credentials,
+    jpeg_icc,
+    jpeg_iptc,
+    jpeg_xmp,
+)
+from .photoshop import iptc_in
+from .png_chunks import (
+    COLOR_CHUNKS,
+    COMMENT_KEY,
+    RAW_PROFILE,
+    XMP_KEY,
+    png_density,
+    png_icc,
+    png_text,
+    raw_profile_bytes,
+)
+from .tiff_tags import (
+    RATIONAL,
+    Directory,
+    Entry,
+    Layout,
+    ReadAt,
+    in_file,
+    integers_of,
+    read_directory,
+    read_layout,
+    value_of,
+)
 
 _log = logging.getLogger(__name__)
 
-_TIFF_ICC = 34675
-_MOST_INFLATED_BYTES = 32 * 2**20
-"""More than this in one compressed PNG chunk is an attack, not a profile."""
+_ICC, _XMP, _IPTC = 34675, 700, 33723
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """ICC profile and EXIF block of a file, and the orientation its pixels are stored in."""
+    """ICC profile and EXIF block of a file, the orientation its pixels are stored in, and the rest."""
 
     icc: bytes | None = None
     exif: bytes | None = None
     """TIFF structure without the JPEG prefix, its orientation already set to 1."""
     orientation: int = 1
     """EXIF orientation 1 to 8 of the stored pixels."""
+    carried: Carried = field(default_factory=Carried)
 
 
-def read_metadata(file: BinaryIO, container: str) -> Metadata:
-    """Read profile, EXIF and orientation of an open file of the format `container`.
+def read_metadata(
+    file: BinaryIO,
+    container: str,
+    *,
+    directory: int | None = None,
+    pillow_info: Mapping[str, object] | None = None,
+) -> Metadata:
+    """Read profile, EXIF, orientation and the rest of an open file of the format `container`.
 
     A block that is damaged is left out with a warning in the log.
+
+    Args:
+        file: the open file.
+        container: name of its format.
+        directory: of a TIFF, the offset of the page's directory; by default the first one.
+        pillow_info: what Pillow found in a GIF or AVIF.
 
     Raises:
         ValueError: a TIFF's main directory cannot be read.
     """
     if container == "tiff":
-        orientation, exif = exif_block.from_tiff(file)
-        return Metadata(_tiff_icc(file), exif, orientation)
-    icc, raw_exif = None, None
+        return _of_tiff(file, directory)
     if container == "png":
-        icc, raw_exif = _png_icc(file), _first(file, "png", b"eXIf")
-    elif container == "webp":
+        return _of_png(file)
+    raw_exif = None
+    icc, carried = None, Carried()
+    if container == "webp":
         icc, raw_exif = _first(file, "webp", b"ICCP"), _first(file, "webp", b"EXIF")
+        carried = Carried(xmp=_first(file, "webp", b"XMP "))
     elif container == "jpg":
-        icc, raw_exif = _jpeg_icc(file), _jpeg_exif(file)
+        icc, raw_exif = jpeg_icc(file), jpeg_exif(file)
+        carried = Carried(
+            xmp=jpeg_xmp(file),
+            iptc=jpeg_iptc(file),
+            comments=jpeg_comments(file),
+            density=jpeg_density(file),
+            has_credentials=jpeg_has_credentials(file),
+        )
+    elif container == "bmp":
+        carried = Carried(density=_bmp_density(file))
+    elif container == "jp2":
+        found = jp2_blocks(file)
+        icc, raw_exif, carried = found.icc, found.exif, Carried(xmp=found.xmp)
+    if pillow_info is not None:
+        icc, raw_exif, carried = _of_pillow(pillow_info, icc, raw_exif, carried)
     orientation, exif = exif_block.checked(raw_exif)
-    return Metadata(icc, exif, orientation)
+    return Metadata(icc, exif, orientation, carried)
 
 
 def read_text_of(file: BinaryIO, container: str) -> dict[str, str]:
     """Return the text in an open file: every PNG text chunk, or what EXIF UserComment holds."""
     if container == "png":
-        return dict(_png_text(file))
-    if container == "npy":
-        return {}
-    return exif_block.text_in(read_metadata(file, container).exif)
+        return dict(png_text(file))
+    if container in ("jpg", "webp", "tiff"):
+        return exif_block.text_in(read_metadata(file, container).exif)
+    return {}
 
 
-def png_chunk(name: bytes, data: bytes) -> bytes:
-    """Frame `data` as a PNG chunk: length, type, content, CRC."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+def _of_png(file: BinaryIO) -> Metadata:
+    chunks: dict[bytes, bytes] = {}
+    for block in blocks(file, "png"):
+        if block.name in (*COLOR_CHUNKS, b"pHYs", b"eXIf", b"caBX") and block.name not in chunks:
+            chunks[block.name] = content(file, block)
+    icc, raw_exif = png_icc(file), chunks.get(b"eXIf")
+    text: dict[str, str] = {}
+    comments: list[str] = []
+    xmp = iptc = None
+    for key, words in png_text(file):
+        if key == XMP_KEY:
+            xmp = words.encode("utf-8")
+        elif key == COMMENT_KEY:
+            comments.append(words)
+        elif key.startswith(RAW_PROFILE) and (data := raw_profile_bytes(words)) is not None:
+            kind = key.removeprefix(RAW_PROFILE).lower()
+            if data.startswith(_XMP_MARK):
+                xmp = xmp or data.removeprefix(_XMP_MARK)
+            elif kind in ("exif", "app1"):
+                raw_exif = raw_exif or data
+            elif kind == "xmp":
+                xmp = xmp or data
+            elif kind in ("iptc", "8bim"):
+                iptc = iptc or iptc_in(data) or (data if data[:1] == b"\x1c" else None)
+            elif kind in ("icc", "icm"):
+                icc = icc or data
+            else:
+                text[key] = words
+        else:
+            text[key] = words
+    orientation, exif = exif_block.checked(raw_exif)
+    carried = Carried(
+        xmp=xmp,
+        iptc=iptc,
+        comments=tuple(comments),
+        text=text,
+        density=png_density(chunks.get(b"pHYs", b"")),
+        color_chunks={name: chunks[name] for name in COLOR_CHUNKS if name in chunks},
+        has_credentials=b"caBX" in chunks,
+    )
+    return Metadata(icc, exif, orientation, carried)
 
 
-def png_icc_data(icc: bytes) -> bytes:
-    """Return the content of the iCCP chunk that carries `icc`."""
-    return b"ICC Profile\0\0" + zlib.compress(icc)
+def _of_pillow(
+    info: Mapping[str, object], icc: bytes | None, raw_exif: bytes | None, carried: Carried
+) -> tuple[bytes | None, bytes | None, Carried]:
+    def data(name: str) -> bytes | None:
+        found = info.get(name)
+        return found if isinstance(found, bytes) and found else None
+
+    comment = data("comment")
+    words = decoded_text(comment) if comment else ""
+    carried = replace(
+        carried,
+        xmp=carried.xmp or data("xmp"),
+        comments=(words,) if words else carried.comments,
+        density=carried.density or _pillow_density(info.get("dpi")),
+    )
+    return icc or data("icc_profile"), raw_exif or data("exif"), carried
 
 
-def png_text_data(text: Mapping[str, str]) -> list[bytes]:
-    """Return the content of one uncompressed iTXt chunk (UTF-8) per item.
+def _pillow_density(dpi: object) -> Density | None:
+    if not isinstance(dpi, tuple) or len(dpi) != 2 or not all(side > 0 for side in dpi):
+        return None
+    x, y = (Fraction(side).limit_denominator(10**4) for side in dpi)
+    return Density(x=x, y=y)
 
-    Raises:
-        ConfigError: a key is not 1 to 79 Latin-1 characters without a NUL or outer blanks.
-    """
-    chunks = []
-    for key, words in text.items():
-        name = key.encode("latin-1", errors="ignore")
-        if len(name) != len(key) or not 1 <= len(name) <= 79 or "\0" in key or key != key.strip():
-            raise ConfigError(f"a PNG text key must be 1 to 79 Latin-1 characters, got {key!r}")
-        chunks.append(name + b"\0\0\0\0\0" + words.encode("utf-8"))
-    return chunks
+
+def _bmp_density(file: BinaryIO) -> Density | None:
+    file.seek(14)
+    data = file.read(32)
+    if len(data) < 32 or int.from_bytes(data[:4], "little") < 40:
+        return None
+    x, y = struct.unpack_from("<ii", data, 24)
+    return Density.of_metre(x, y) if x > 0 and y > 0 else None
+
+
+def _of_tiff(file: BinaryIO, directory: int | None) -> Metadata:
+    read_at = in_file(file)
+    layout, start = read_layout(read_at)
+    main, _ = read_directory(read_at, layout, start)
+    page = main if directory is None else read_directory(read_at, layout, directory)[0]
+    orientation, exif = exif_block.from_tiff(read_at, layout, main, page)
+
+    def value(tag: int) -> bytes | None:
+        entry = page.get(tag, main.get(tag) if tag != _ICC else None)
+        return _readable(read_at, layout, entry) if entry else None
+
+    carried = Carried(
+        xmp=value(_XMP),
+        iptc=value(_IPTC),
+        density=_tiff_density(read_at, layout, page),
+        geo=tuple(_geo(read_at, layout, page)),
+    )
+    return Metadata(value(_ICC), exif, orientation, carried)
+
+
+def _geo(read_at: ReadAt, layout: Layout, page: Directory) -> list[GeoTag]:
+    tags = []
+    for tag in sorted(GEO_TAGS & page.keys()):
+        data = _readable(read_at, layout, page[tag])
+        if data is not None:
+            entry = page[tag]
+            tags.append(GeoTag(tag=tag, kind=entry.kind, count=entry.count, value=data, order=layout.order))
+    return tags
+
+
+def _readable(read_at: ReadAt, layout: Layout, entry: Entry) -> bytes | None:
+    try:
+        return value_of(read_at, layout, entry)
+    except ValueError as err:
+        _log.warning("TIFF tag %d dropped, it cannot be read: %s", entry.tag, err)
+        return None
+
+
+def _tiff_density(read_at: ReadAt, layout: Layout, page: Directory) -> Density | None:
+    if not {_X_RESOLUTION, _Y_RESOLUTION} <= page.keys():
+        return None
+    sides = []
+    for tag in (_X_RESOLUTION, _Y_RESOLUTION):
+        data = _readable(read_at, layout, page[tag]) or b""
+        if page[tag].kind != RATIONAL or len(data) != 8:
+            return None
+        above, below = struct.unpack(layout.order + "II", data)
+        if not above or not below:
+            return None
+        sides.append(Fraction(above, below))
+    unit = integers_of(read_at, layout, page[_RESOLUTION_UNIT])[:1] if _RESOLUTION_UNIT in page else (2,)
+    if unit == (1,) and sides[0] == sides[1]:
+        return None
+    return Density(x=sides[0], y=sides[1], unit={1: "aspect", 3: "cm"}.get(unit[0], "inch"))
 
 
 def _first(file: BinaryIO, container: str, name: bytes) -> bytes | None:
     found = next((block for block in blocks(file, container) if block.name == name), None)
     return content(file, found) if found else None
-
-
-def _png_icc(file: BinaryIO) -> bytes | None:
-    data = _first(file, "png", b"iCCP")
-    if data is None:
-        return None
-    _, _, rest = data.partition(b"\0")
-    try:
-        return _inflate(rest[1:])
-    except (zlib.error, ValueError) as err:
-        _log.warning("ICC profile dropped, it cannot be unpacked: %s", err)
-        return None
-
-
-def _png_text(file: BinaryIO) -> Iterator[tuple[str, str]]:
-    for block in blocks(file, "png"):
-        if block.name not in (b"tEXt", b"zTXt", b"iTXt"):
-            continue
-        key, _, rest = content(file, block).partition(b"\0")
-        try:
-            if block.name == b"tEXt":
-                words = rest.decode("latin-1")
-            elif block.name == b"zTXt":
-                words = _inflate(rest[1:]).decode("latin-1")
-            else:
-                _, _, packed = rest[2:].partition(b"\0")
-                _, _, packed = packed.partition(b"\0")
-                words = (_inflate(packed) if rest[:1] == b"\1" else packed).decode("utf-8")
-        except (zlib.error, ValueError) as err:
-            _log.warning("PNG text %r skipped, it cannot be unpacked: %s", key, err)
-            continue
-        yield key.decode("latin-1"), words
-
-
-def _jpeg_exif(file: BinaryIO) -> bytes | None:
-    for block in blocks(file, "jpg"):
-        if block.name == b"\xe1" and content(file, block, most_bytes=6) == b"Exif\0\0":
-            return content(file, block)
-    return None
-
-
-def _jpeg_icc(file: BinaryIO) -> bytes | None:
-    """Join the numbered ICC segments (ICC.1:2022 annex B.4: mark, number, count, part of the profile)."""
-    mark = b"ICC_PROFILE\0"
-    parts: dict[int, bytes] = {}
-    count = 0
-    for block in blocks(file, "jpg"):
-        if block.name == b"\xe2" and content(file, block, most_bytes=12) == mark:
-            data = content(file, block)
-            if len(data) < 14:
-                continue
-            parts[data[12]], count = data[14:], data[13]
-    if not parts:
-        return None
-    if sorted(parts) != list(range(1, count + 1)):
-        _log.warning("ICC profile dropped: parts %s of %d are there", sorted(parts), count)
-        return None
-    return b"".join(parts[number] for number in sorted(parts))
-
-
-def _tiff_icc(file: BinaryIO) -> bytes | None:
-    read_at = in_file(file)
-    layout, start = read_layout(read_at)
-    main, _ = read_directory(read_at, layout, start)
-    try:
-        return value_of(read_at, layout, main[_TIFF_ICC]) if _TIFF_ICC in main else None
-    except ValueError as err:
-        _log.warning("ICC profile dropped, it cannot be read: %s", err)
-        return None
-
-
-def _inflate(data: bytes) -> bytes:
-    unpacker = zlib.decompressobj()
-    unpacked = unpacker.decompress(data, _MOST_INFLATED_BYTES)
-    if unpacker.unconsumed_tail:
-        raise ValueError(f"it unpacks to more than {_MOST_INFLATED_BYTES} bytes")
-    return unpacked

@@ -16,7 +16,7 @@ from typing import BinaryIO
 ReadAt = Callable[[int, int], bytes]
 """``read_at(offset, size)`` returns exactly `size` bytes or raises ValueError."""
 
-SHORT, LONG, UNDEFINED = 3, 4, 7
+SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
 _KIND_BYTES = {
     kind: size
     for size, kinds in ((1, (1, 2, 6, 7)), (2, (3, 8)), (4, (4, 9, 11, 13)), (8, (5, 10, 12, 16, 17, 18)))
