@@ -1,6 +1,6 @@
 """Everything a training run is told, as frozen dataclasses. Defaults live here and nowhere else."""
 
-from .data import Crop, DataConfig, DegradeOn, PoolConfig, RecipeShare
+from .data import Crop, DataConfig, DegradeOn, PoolConfig, RecipeShare, RootShare
 from .keeping import CheckpointConfig, ExportConfig, TrackingConfig, ValidationConfig
 from .players import (
     DiscriminatorConfig,
@@ -39,6 +39,7 @@ __all__ = [
     "Precision",
     "R1Config",
     "RecipeShare",
+    "RootShare",
     "SourceConfig",
     "SourceKind",
     "TrackingConfig",

@@ -52,6 +52,8 @@ def feed_forward(architecture: str, config: TrainConfig, device: torch.device) -
         restore=lambda prepared, batch: prepared(batch.lq_01),
         spec=spec,
         grain_px=sizes["scale"],
+        in_channels=sizes["in_channels"],
+        out_channels=sizes["out_channels"],
     )
 
 

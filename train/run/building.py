@@ -14,9 +14,11 @@ from hypir_core.errors import ConfigError
 
 from ..config import Precision, TrainConfig
 from ..data.bad_files import BadFiles
+from ..data.checking import check_data
 from ..data.degrading import build_mixture
 from ..data.opening import open_source
 from ..data.pairs import PairSequence
+from ..data.source import Channels
 from ..data.stream import PairStream, Position
 from ..discriminators import Rival, build_rivals
 from ..generators import Generator, build_generator
@@ -62,11 +64,13 @@ def build(config: TrainConfig) -> Run:
     """Make everything, and bring it to the newest checkpoint."""
     check_options(config)
     accelerator = _accelerator(config)
+    check_data(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     generator = build_generator(config, accelerator.device)
-    source = open_source(config.data, scale=generator.scale)
+    channels = Channels(hq=generator.out_channels, lq=generator.in_channels)
+    source = open_source(config.data, scale=generator.scale, channels=channels)
     if config.data.crop_px % generator.grain_px:
         raise ConfigError(
             f"data.crop_px: {config.data.crop_px} must divide by {generator.grain_px}, which the generator "
@@ -93,7 +97,7 @@ def build(config: TrainConfig) -> Run:
         accelerator=accelerator,
         max_steps=config.max_steps,
     )
-    rivals = build_rivals(config, accelerator)
+    rivals = build_rivals(config, accelerator, channels=generator.out_channels)
     players = {each.name: each for each in (player, *(rival.player for rival in rivals))}
     resumed = (
         load_checkpoint(newest, players=players, settings=settings, accelerator=accelerator)
@@ -155,4 +159,7 @@ def _pairs(config: TrainConfig, generator: Generator, accelerator: Accelerator) 
     # A split network needs all processes for a pass; each then measures the same.
     if config.validation is None or not (accelerator.is_main_process or is_split(accelerator)):
         return None
-    return fixed_pairs(config.validation, scale=generator.scale, grain_px=generator.grain_px)
+    channels = Channels(hq=generator.out_channels, lq=generator.in_channels)
+    return fixed_pairs(
+        config.validation, scale=generator.scale, grain_px=generator.grain_px, channels=channels
+    )

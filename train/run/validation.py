@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from hypir_core.image.resize import resize
-from hypir_core.metrics.fidelity import psnr_y, ssim
+from hypir_core.metrics.fidelity import psnr, psnr_y, ssim
 
 from ..config import LpipsConfig, ValidationConfig
 from ..data.batch import Batch
 from ..data.fixed import read_fixed
+from ..data.source import COLOUR, Channels
 from ..ema import Ema
 from ..losses.perceptual import Lpips
 from ..players import load_trained_state, trained_state
@@ -52,11 +53,13 @@ class Validated:
     """Rows of low quality, bicubic, restored, target; [3 H W]."""
 
 
-def fixed_pairs(config: ValidationConfig, *, scale: int, grain_px: int) -> FixedPairs:
+def fixed_pairs(
+    config: ValidationConfig, *, scale: int, grain_px: int, channels: Channels = COLOUR
+) -> FixedPairs:
     """Read and degrade the first `count` pictures, the same way every time, and measure bicubic on them."""
     least_px = max(LEAST_PX, 16 * scale, grain_px)
-    by_recipe = read_fixed(config, scale=scale, grain_px=grain_px, least_px=least_px)
-    metrics: dict[str, Metric] = {"psnr_y": psnr_y, "ssim": ssim}
+    by_recipe = read_fixed(config, scale=scale, grain_px=grain_px, least_px=least_px, channels=channels)
+    metrics: dict[str, Metric] = fidelity_of(channels.hq)
     if config.lpips:
         metrics["lpips"] = _lpips(config.lpips)
     bicubic = {
@@ -64,6 +67,19 @@ def fixed_pairs(config: ValidationConfig, *, scale: int, grain_px: int) -> Fixed
         for name, pairs in by_recipe.items()
     }
     return FixedPairs(by_recipe, bicubic, metrics, config)
+
+
+def fidelity_of(channels: int) -> dict[str, Metric]:
+    """Return the measures of pictures of so many channels.
+
+    Bands have no luma: there ``psnr_y`` is the PSNR over all bands, and ``ssim`` the mean of the bands' own.
+    """
+    if channels in {1, 3}:
+        return {"psnr_y": psnr_y, "ssim": ssim}
+    return {
+        "psnr_y": psnr,
+        "ssim": lambda image, target: ssim(image.transpose(0, 1), target.transpose(0, 1)).mean(),
+    }
 
 
 def validate(pairs: FixedPairs, restore: Callable[[Batch], Tensor]) -> Validated:
