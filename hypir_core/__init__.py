@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import VERSION
+
 if TYPE_CHECKING:
     from .color.mode import ColorFix
     from .config import build, preset, preset_names
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from .tiling.stage import Stage
     from .tiling.window import Window
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOME = {
     "Box": ".tiling.geometry",

@@ -15,6 +15,7 @@ from .errors import ConfigError
 from .image.size import TargetSize
 from .tiling.plan import TileWish
 from .tiling.stage import StageReport
+from .version import VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +63,8 @@ def software_versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     import torch
 
-    from . import __version__
-
     return {
-        "onestep-restore": __version__,
+        "onestep-restore": VERSION,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
     }

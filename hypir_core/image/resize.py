@@ -7,6 +7,7 @@ This is what Pillow's BICUBIC and torch's ``interpolate(mode="bicubic", antialia
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -40,6 +41,32 @@ def resize_part(
     x = image_bchw[..., source_columns[0] : source_columns[1]].float()
     x = _resize_axis(x, -2, size_px[0], rows, whole=image_bchw.shape[-2], offset=0)
     return _resize_axis(x, -1, size_px[1], columns, whole=image_bchw.shape[-1], offset=source_columns[0])
+
+
+def resize_band(
+    read: Callable[[int, int], Tensor],
+    sizes: tuple[int, int],
+    size_px: tuple[int, int],
+    rows: tuple[int, int],
+) -> Tensor:
+    """Return rows [rows[0], rows[1]) of a resized picture that is read a few rows at a time.
+
+    Args:
+        read: (first, end) → rows [first, end) of the picture, [b c rows w].
+        sizes: its height and width.
+        size_px: height and width of the whole result.
+        rows: the part that is wanted.
+
+    Shapes: → [b c rows size_px[1]], float32, not clamped.
+    """
+    first, end = source_rows(sizes[0], size_px[0], rows)
+    x = _resize_axis(read(first, end).float(), -2, size_px[0], rows, whole=sizes[0], offset=first)
+    return _resize_axis(x, -1, size_px[1], (0, size_px[1]), whole=sizes[1], offset=0)
+
+
+def source_rows(length: int, size_px: int, rows: tuple[int, int]) -> tuple[int, int]:
+    """Return the range of rows, of `length`, that rows of a result of `size_px` are made of."""
+    return _sources(length, size_px, rows)
 
 
 def _sources(length: int, size_px: int, part: tuple[int, int]) -> tuple[int, int]:

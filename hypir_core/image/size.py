@@ -39,11 +39,13 @@ class TargetSize:
         if problems:
             raise ConfigError(problems)
 
-    def size_for(self, height_px: int, width_px: int, *, default_scale: float) -> tuple[int, int]:
+    def size_for(
+        self, height_px: int, width_px: int, *, default_scale: float, max_side_px: int = MAX_SIDE_PX
+    ) -> tuple[int, int]:
         """Return the (height, width) in pixels that a picture of this size gets.
 
         Raises:
-            ConfigError: a side would be longer than 16384 px.
+            ConfigError: a side would be longer than `max_side_px`, 16384 for a result that is whole in memory.
         """
         factor = default_scale if self.scale is None else self.scale
         if self.longest_side_px is not None:
@@ -51,10 +53,10 @@ class TargetSize:
         elif self.megapixels is not None:
             factor = math.sqrt(self.megapixels * 1e6 / (height_px * width_px))
         size = (max(1, round(height_px * factor)), max(1, round(width_px * factor)))
-        if max(size) > MAX_SIDE_PX:
+        if max(size) > max_side_px:
             raise ConfigError(
-                f"the result would be {size[1]}×{size[0]} px; the longest side allowed is {MAX_SIDE_PX} px: "
-                f"choose a scale of at most {MAX_SIDE_PX / max(height_px, width_px):.2f}, or --longest-side"
+                f"the result would be {size[1]}×{size[0]} px; the longest side allowed is {max_side_px} px: "
+                f"choose a scale of at most {max_side_px / max(height_px, width_px):.2f}, or --longest-side"
             )
         return size
 

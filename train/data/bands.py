@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hypir_core.errors import ImageFileError, MissingDependencyError
-from hypir_core.files.decode import DECODE_ERRORS
+from hypir_core.files.decoded import DECODE_ERRORS
 
 _NPY = b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

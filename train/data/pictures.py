@@ -14,7 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hypir_core.errors import ImageFileError
-from hypir_core.files.decode import DECODE_ERRORS, decode
+from hypir_core.files.decode import decode
+from hypir_core.files.decoded import DECODE_ERRORS
 from hypir_core.files.header import Header, read_header
 from hypir_core.files.metadata.reading import read_metadata
 
