@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from ..hypir_core.caption.catalog import load_captioner
-from . import host
 from .convert import to_bchw
-from .host import io, ui
+from .host import memory
+from .host.schema import io, schema, ui
 
 CAPTIONERS = ("fixed", "openai")
 """Those of the core's captioners that hold no model outside ComfyUI's memory management."""
@@ -22,7 +22,7 @@ class HypirCaption(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirCaption",
             display_name="Caption",
             category="text",
@@ -71,5 +71,5 @@ class HypirCaption(io.ComfyNode):
             given = {"instruction": text.strip(), "model": model_name.strip()}
             options = {name: value for name, value in given.items() if value}
             picture = to_bchw(image)[0][:1]
-        caption = load_captioner(captioner, options)(picture, should_stop=host.interrupted)
+        caption = load_captioner(captioner, options)(picture, should_stop=memory.interrupted)
         return io.NodeOutput(caption, ui=ui.PreviewText(caption))

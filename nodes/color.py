@@ -8,9 +8,9 @@ from ..hypir_core.color.fix import color_fix as fix_colors
 from ..hypir_core.color.mode import ColorFix
 from ..hypir_core.errors import ShapeError
 from ..hypir_core.image.resize import resize
-from . import host
 from .convert import to_bchw, to_bhwc
-from .host import io
+from .host import memory
+from .host.schema import io, schema
 from .inputs import color_fix_inputs
 
 
@@ -20,7 +20,7 @@ class HypirWaveletColorFix(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirWaveletColorFix",
             display_name="Wavelet Color Fix",
             category="image/postprocessing",
@@ -51,7 +51,7 @@ class HypirWaveletColorFix(io.ComfyNode):
         size_px = (color.shape[-2], color.shape[-1])
         fixed = []
         for i in range(len(color)):
-            host.interrupted()
+            memory.interrupted()
             one = resize(wanted[i : i + 1] if len(wanted) > 1 else wanted, size_px)
             fixed.append(fix_colors(color[i : i + 1], one, mode=ColorFix(color_fix), strength=color_strength))
-        return io.NodeOutput(host.as_image(to_bhwc(torch.cat(fixed).clamp(0, 1), alpha)))
+        return io.NodeOutput(memory.as_image(to_bhwc(torch.cat(fixed).clamp(0, 1), alpha)))

@@ -8,9 +8,9 @@ from ..hypir_core.errors import ShapeError
 from ..hypir_core.image.compare import compare_picture
 from ..hypir_core.image.resize import resize
 from ..hypir_core.metrics.fidelity import SSIM_WINDOW_PX, psnr, ssim
-from . import host
 from .convert import to_bchw, to_bhwc
-from .host import io, ui
+from .host import memory
+from .host.schema import io, schema, ui
 
 
 class HypirCompare(io.ComfyNode):
@@ -19,7 +19,7 @@ class HypirCompare(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirCompare",
             display_name="Compare Before/After",
             category="image",
@@ -50,11 +50,11 @@ class HypirCompare(io.ComfyNode):
             raise ShapeError(f"expected 1 or {len(second)} pictures before, got {len(first)}")
         pictures, lines = [], []
         for i, good in enumerate(second.split(1)):
-            host.interrupted()
+            memory.interrupted()
             other = first[i : i + 1] if len(first) > 1 else first
             pictures.append(compare_picture(other, good, labels=(before_label, after_label)))
             lines.append(measured(other, good))
-        shown = host.as_image(to_bhwc(torch.cat(pictures)))
+        shown = memory.as_image(to_bhwc(torch.cat(pictures)))
         return io.NodeOutput(shown, "\n".join(lines), ui=ui.PreviewImage(shown, cls=cls))
 
 

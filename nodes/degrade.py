@@ -7,9 +7,9 @@ import torch
 from ..hypir_core.degrade import degrade, load_recipe, recipe_names
 from ..hypir_core.degrade.strength import LIMIT, Strengths, with_strengths
 from ..hypir_core.image.resize import resize
-from . import host
 from .convert import to_bchw, to_bhwc
-from .host import io
+from .host import memory
+from .host.schema import io, schema
 from .inputs import default_of
 
 TOOLTIPS = {
@@ -26,7 +26,7 @@ class HypirDegradeImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirDegradeImage",
             display_name="Degrade Image",
             category="image/postprocessing",
@@ -83,11 +83,11 @@ class HypirDegradeImage(io.ComfyNode):
         generator = torch.Generator().manual_seed(seed)
         results, notes = [], []
         for one in color.split(1):
-            host.interrupted()
+            memory.interrupted()
             done = degrade(one, recipe, generator=generator)
             results.append(done.lq_01)
             notes += done.notes
         worse = torch.cat(results)
         if alpha is not None:
             alpha = resize(alpha, (worse.shape[-2], worse.shape[-1])).clamp(0, 1)
-        return io.NodeOutput(host.as_image(to_bhwc(worse, alpha)), "\n".join(notes))
+        return io.NodeOutput(memory.as_image(to_bhwc(worse, alpha)), "\n".join(notes))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import host
 from .caption import HypirCaption
 from .color import HypirWaveletColorFix
 from .compare import HypirCompare
 from .degrade import HypirDegradeImage
-from .host import ComfyExtension, io
+from .host import folders
+from .host.schema import ComfyExtension, io, register_replacements
 from .latents import HypirOneStepRestore, HypirTiledDecode, HypirTiledEncode
 from .lora import HypirLoadLora, HypirSaveCheckpoint
 from .restore import HypirRestoreImage
@@ -44,9 +44,9 @@ class OneStepRestoreExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         """Offer to replace the nodes of other ports."""
-        await host.register_replacements(REPLACEMENTS)
+        await register_replacements(REPLACEMENTS)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return the nodes."""
-        host.register_folders()
+        folders.register_folders()
         return NODES

@@ -9,7 +9,7 @@ from typing import Any
 from ..hypir_core.color.mode import ColorFix
 from ..hypir_core.image.size import MAX_SCALE, MAX_SIDE_PX, TargetSize
 from ..hypir_core.request import Request
-from .host import advanced, io
+from .host.schema import advanced, io
 
 AUTO = "automatic"
 

@@ -25,9 +25,10 @@ from ..hypir_core.tiling.geometry import Plane
 from ..hypir_core.tiling.plan import TileWish
 from ..hypir_core.tiling.run import run_stage
 from ..hypir_core.tiling.stage import Stage
-from . import host
 from .convert import mask_to_b1hw, to_bchw, to_bhwc
-from .host import io, ui
+from .host import memory, progress
+from .host import vae as host_vae
+from .host.schema import io, schema, ui
 from .inputs import default_of, size_inputs, target_of, tile_inputs
 from .native import native_codec, native_engine
 
@@ -60,7 +61,7 @@ class HypirTiledEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirTiledEncode",
             display_name="Tiled Encode",
             category="latent",
@@ -109,7 +110,7 @@ class HypirTiledEncode(io.ComfyNode):
         codec = native_codec(vae, tile_px=min(tile_px or VAE_TILE_PX, max(canvas_px)))
         stage = encode_stage(codec, Tiling(), scale=1.0)
         latent, said = _run(stage, Plane(mirror_to(content, canvas_px)), plan.wish)
-        reference = host.as_image(to_bhwc(resize(color, size_px).clamp(0, 1)))
+        reference = memory.as_image(to_bhwc(resize(color, size_px).clamp(0, 1)))
         return io.NodeOutput({"samples": latent, PLAN: plan}, reference, ui=said)
 
 
@@ -119,7 +120,7 @@ class HypirOneStepRestore(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirOneStepRestore",
             display_name="One-Step Restore",
             category="sampling",
@@ -152,7 +153,7 @@ class HypirOneStepRestore(io.ComfyNode):
         cls, model: Any, conditioning: Any, latent: Mapping[str, Any], strength: float, mask: Any = None
     ) -> io.NodeOutput:
         """Take the step."""
-        samples = latent["samples"].float().to(host.runtime(host.progress_bar()).canvas_device)
+        samples = latent["samples"].float().to(memory.runtime(progress.progress_bar()).canvas_device)
         h_px, w_px = (side * LATENT_PX for side in samples.shape[-2:])
         plan = plan_of(latent)
         wish = TileWish() if plan is None else plan.wish
@@ -178,7 +179,7 @@ class HypirTiledDecode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirTiledDecode",
             display_name="Tiled Decode",
             category="latent",
@@ -196,7 +197,7 @@ class HypirTiledDecode(io.ComfyNode):
     @classmethod
     def execute(cls, latent: Mapping[str, Any], vae: Any, tile_px: int, overlap_px: int) -> io.NodeOutput:
         """Decode, cut, resize."""
-        samples, plan, stride = latent["samples"], plan_of(latent), host.vae_stride(vae)
+        samples, plan, stride = latent["samples"], plan_of(latent), host_vae.vae_stride(vae)
         if samples.ndim != 4 or samples.shape[1] != vae.latent_channels:
             raise ShapeError(
                 f"this VAE: expected a latent [b {vae.latent_channels} h w], got {list(samples.shape)}"
@@ -210,7 +211,7 @@ class HypirTiledDecode(io.ComfyNode):
         if plan is not None:
             content = image[..., : plan.content_px[0], : plan.content_px[1]]
             image = resize(content, plan.size_px)
-        return io.NodeOutput(host.as_image(to_bhwc(image.clamp(0, 1))), ui=said)
+        return io.NodeOutput(memory.as_image(to_bhwc(image.clamp(0, 1))), ui=said)
 
 
 def plan_of(latent: Mapping[str, Any]) -> LatentPlan | None:
@@ -226,8 +227,10 @@ def _run(stage: Stage, plane: Plane, wish: TileWish) -> tuple[Tensor, ui.Preview
     """Run one stage over a batch, picture by picture, with a bar; also returns what there is to say about it."""
     done, said = [], []
     for i in range(plane.images):
-        bar = host.progress_bar(picture=i, pictures=plane.images)
-        out, report = run_stage(stage, plane.of_images(slice(i, i + 1)), wish=wish, runtime=host.runtime(bar))
+        bar = progress.progress_bar(picture=i, pictures=plane.images)
+        out, report = run_stage(
+            stage, plane.of_images(slice(i, i + 1)), wish=wish, runtime=memory.runtime(bar)
+        )
         done.append(out.data)
         said += [f"out of memory, {rung}" for rung in report.rungs]
         said += report.bad_tiles

@@ -17,8 +17,10 @@ from ..hypir_core.weights.fingerprint import short_hash
 from ..hypir_core.weights.ldm_names import diffusers_names
 from ..hypir_core.weights.spec import LoraSpec
 from ..hypir_core.weights.tensors import check_finite, write_tensors
-from . import host
-from .host import io, ui
+from .host import folders
+from .host import lora as host_lora
+from .host import model as host_model
+from .host.schema import io, schema, ui
 from .inputs import default_of
 from .native import ATTACHMENT, Attached, attached_to, require_sd21
 
@@ -29,7 +31,7 @@ class HypirLoadLora(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirLoadLora",
             display_name="Load HYPIR LoRA",
             category="loaders",
@@ -40,7 +42,7 @@ class HypirLoadLora(io.ComfyNode):
                 io.Model.Input("model", tooltip="Stable Diffusion 2.1-base (512 px, eps-prediction)."),
                 io.Combo.Input(
                     "lora",
-                    options=host.lora_names(),
+                    options=folders.lora_names(),
                     tooltip="A file in models/hypir or models/loras: .safetensors, or the published .pth.",
                 ),
                 io.Float.Input(
@@ -58,21 +60,21 @@ class HypirLoadLora(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, lora: str) -> bool | str:
         """Say where a missing file belongs."""
-        if lora in host.lora_names():
+        if lora in folders.lora_names():
             return True
         return f"{lora or 'no file'} is not there: put the LoRA into ComfyUI's models/hypir or models/loras"
 
     @classmethod
     def fingerprint_inputs(cls, lora: str, **_: Any) -> str:
         """Run again when the file has changed."""
-        stat = host.lora_path(lora).stat()
+        stat = folders.lora_path(lora).stat()
         return f"{lora} {stat.st_mtime_ns} {stat.st_size}"
 
     @classmethod
     def execute(cls, model: Any, lora: str, strength: float) -> io.NodeOutput:
         """Patch a clone of the model."""
         require_sd21(model)
-        path = host.lora_path(lora)
+        path = folders.lora_path(lora)
         read = read_lora(path, modules_of(model))
         patched, applied = patch(model, read, strength)
         if applied != len(read.factors):
@@ -91,7 +93,7 @@ class HypirSaveCheckpoint(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirSaveCheckpoint",
             display_name="Save HYPIR Checkpoint",
             category="advanced/model_merging",
@@ -123,11 +125,11 @@ class HypirSaveCheckpoint(io.ComfyNode):
         cls, model: Any, filename_prefix: str, dtype: str, clip: Any = None, vae: Any = None
     ) -> io.NodeOutput:
         """Write the file."""
-        path = host.output_path(filename_prefix, ".safetensors")
+        path = folders.output_path(filename_prefix, ".safetensors")
         chosen = getattr(torch, dtype)
         tensors = {
             name: tensor.to("cpu", chosen) if tensor.is_floating_point() else tensor.cpu()
-            for name, tensor in host.merged_tensors(model, clip, vae).items()
+            for name, tensor in host_model.merged_tensors(model, clip, vae).items()
             if tensor.numel()
         }
         check_finite(tensors, path)
@@ -139,7 +141,7 @@ class HypirSaveCheckpoint(io.ComfyNode):
 
 def modules_of(model: Any) -> dict[str, WeightShape]:
     """Return diffusers name → weight shape of the modules of a MODEL that a LoRA can adapt."""
-    tensors = host.unet_tensors(model)
+    tensors = host_model.unet_tensors(model)
     names = diffusers_names(tensors)
     return adaptable_modules({names[name]: tensor for name, tensor in tensors.items()})
 
@@ -147,4 +149,4 @@ def modules_of(model: Any) -> dict[str, WeightShape]:
 def patch(model: Any, lora: Lora, strength: float) -> tuple[Any, int]:
     """Return a patched clone of a MODEL and the number of its patched weights."""
     tensors, _metadata = lora_to_tensors(lora, LoraForm.kohya)
-    return host.with_lora(model, tensors, strength)
+    return host_lora.with_lora(model, tensors, strength)

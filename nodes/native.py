@@ -6,7 +6,8 @@ therefore sees z itself, and (x − result)/σ is the network's ε, patches and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -30,7 +31,8 @@ from ..hypir_core.engines.diffusion.sizing import HouseSizing
 from ..hypir_core.errors import SpecMismatchError
 from ..hypir_core.models.sd.backbone import CONTEXT_WIDTHS, INPUT_CHANNELS, WANTED
 from ..hypir_core.weights.spec import LoraSpec, Prediction
-from . import host
+from .host import model as host_model
+from .host import vae as host_vae
 
 ATTACHMENT = "hypir"
 """Under this name a MODEL carries what its LoRA says about itself."""
@@ -62,10 +64,10 @@ def require_sd21(model: Any) -> None:
     Raises:
         SpecMismatchError: names what it is and what is wanted.
     """
-    config = host.unet_config(model)
+    config = host_model.unet_config(model)
     width, channels = config.get("context_dim"), config.get("in_channels")
     if width == 1024 and channels == 4 and config.get("adm_in_channels") is None:
-        predicts = host.prediction(model)
+        predicts = host_model.prediction(model)
         if predicts == "eps":
             return
         got = "the 768 px model with v-prediction" if predicts == "v" else "a model with another prediction"
@@ -78,18 +80,19 @@ def require_sd21(model: Any) -> None:
 
 def native_codec(vae: Any, *, tile_px: int | None = None) -> Codec:
     """Return core's codec made of ComfyUI's VAE; ComfyUI makes room for tiles of `tile_px` (None: the codec's own)."""
-    to_network, from_network = host.vae_ranges(vae)
-    encode_bytes, decode_bytes = host.vae_bytes_per_px(vae)
+    to_network, from_network = host_vae.vae_ranges(vae)
+    encode_bytes, decode_bytes = host_vae.vae_bytes_per_px(vae)
     placing = partial(
         Placing,
-        place=partial(host.place_vae, vae, tile_px or VAE_TILE_PX),
-        shared=host.vae_shared(vae),
+        place=partial(host_vae.place_vae, vae, tile_px or VAE_TILE_PX),
+        shared=host_vae.vae_shared(vae),
+        in_float32=partial(host_vae.in_float32, vae),
     )
     return Codec(
-        encode=lambda image_01: host.vae_encode(vae, to_network(image_01)),
-        decode=lambda latent: from_network(host.vae_decode(vae, latent)),
+        encode=lambda image_01: host_vae.vae_encode(vae, to_network(image_01)),
+        decode=lambda latent: from_network(host_vae.vae_decode(vae, latent)),
         channels=vae.latent_channels,
-        cell_px=host.vae_stride(vae),
+        cell_px=host_vae.vae_stride(vae),
         encoding=placing(bytes_per_px=encode_bytes),
         decoding=placing(bytes_per_px=decode_bytes),
     )
@@ -97,18 +100,29 @@ def native_codec(vae: Any, *, tile_px: int | None = None) -> Codec:
 
 def native_denoiser(model: Any, *, tile_px: int | None = None) -> Denoiser:
     """Return core's denoiser made of ComfyUI's MODEL, read at the timestep of each step."""
+    wide = host_model.computing_in_float32(model)
+    computing = [model]  # and, for tiles that are made again, `wide`
 
     def predict(z: Tensor, step: Step, condition: Any, _guides: Mapping[str, Tensor]) -> Tensor:
-        sigma = host.sigma_at(model, round(step.t))
+        sigma = host_model.sigma_at(model, round(step.t))
         x = z * (1 + sigma**2) ** 0.5
-        return (x - host.denoise(model, condition, x, sigma)) / sigma
+        return (x - host_model.denoise(computing[-1], condition, x, sigma)) / sigma
+
+    @contextmanager
+    def in_float32() -> Iterator[None]:
+        computing.append(wide)
+        try:
+            yield
+        finally:
+            computing.pop()
 
     return Denoiser(
         predict=predict,
         placing=Placing(
-            bytes_per_px=host.step_bytes_per_px(model),
-            place=partial(host.place_model, model, tile_px or STEP_TILE_PX),
-            shared=host.model_shared(model),
+            bytes_per_px=host_model.step_bytes_per_px(model),
+            place=partial(host_model.place_model, model, tile_px or STEP_TILE_PX),
+            shared=host_model.model_shared(model),
+            in_float32=None if wide is None else in_float32,
         ),
     )
 
@@ -119,7 +133,7 @@ def native_engine(model: Any, conditioning: Any, vae: Any | None, *, tile_px: in
     ComfyUI makes room for tiles of `tile_px`; None stands for the engine's own.
     """
     require_sd21(model)
-    if vae is not None and (host.vae_stride(vae), vae.latent_channels) != (8, 4):
+    if vae is not None and (host_vae.vae_stride(vae), vae.latent_channels) != (8, 4):
         raise SpecMismatchError(
             "this VAE: expected the one of Stable Diffusion (4 channels, 8 px), got another"
         )
@@ -138,10 +152,10 @@ def native_engine(model: Any, conditioning: Any, vae: Any | None, *, tile_px: in
             wants_prompt=True,
             licence=spec.licence,
         ),
-        codec=replace(codec, scale=host.latent_scale(model)),
+        codec=replace(codec, scale=host_model.latent_scale(model)),
         denoiser=native_denoiser(model, tile_px=tile_px),
         conditioner=lambda _image, _request: condition,
-        a_bar=1 / (1 + host.sigma_at(model, spec.coeff_t) ** 2),
+        a_bar=1 / (1 + host_model.sigma_at(model, spec.coeff_t) ** 2),
         model_t=spec.model_t,
         kind=Prediction.eps,
         sizing=HouseSizing(),

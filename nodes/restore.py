@@ -16,9 +16,10 @@ from ..hypir_core.engines.feed_forward.options import BuiltInOptions
 from ..hypir_core.pipeline import restore
 from ..hypir_core.request import Report, Request
 from ..hypir_core.tiling.plan import TileWish
-from . import host
 from .convert import mask_to_b1hw, to_bchw, to_bhwc
-from .host import io, ui
+from .host import memory, progress
+from .host import model as host_model
+from .host.schema import io, require, schema, ui
 from .inputs import (
     AUTO,
     CATEGORY,
@@ -39,7 +40,7 @@ class HypirRestoreImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node."""
-        return host.schema(
+        return schema(
             node_id="HypirRestoreImage",
             display_name="Restore Image",
             category=CATEGORY,
@@ -141,12 +142,12 @@ class HypirRestoreImage(io.ComfyNode):
         pictures, reports = [], []
         with chosen.room:
             for i in range(len(color)):
-                bar = host.progress_bar(picture=i, pictures=len(color))
+                bar = progress.progress_bar(picture=i, pictures=len(color))
                 done = restore(
                     chosen.engine,
                     color[i : i + 1],
                     request,
-                    host.runtime(bar),
+                    memory.runtime(bar),
                     mask_01=masks if masks is None else masks[i : i + 1],
                     alpha_01=alpha if alpha is None else alpha[i : i + 1],
                 )
@@ -154,7 +155,7 @@ class HypirRestoreImage(io.ComfyNode):
                 reports.append(done.report)
         text = json.dumps([json.loads(report.to_json()) for report in reports], ensure_ascii=False, indent=2)
         summary = "\n".join(summarise(report) for report in reports)
-        return io.NodeOutput(host.as_image(torch.cat(pictures)), text, ui=ui.PreviewText(summary))
+        return io.NodeOutput(memory.as_image(torch.cat(pictures)), text, ui=ui.PreviewText(summary))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,25 +182,23 @@ def choose(
         ConfigError: the sockets do not go together.
     """
     if model is not None:
-        host.require(upscale_model is None, "connect MODEL or UPSCALE_MODEL, not both")
-        host.require(vae is not None, "MODEL needs a VAE too; connect the one of its checkpoint")
-        host.require(
-            (clip is None) != (conditioning is None), "with MODEL, connect either CLIP or CONDITIONING"
-        )
-        ready = host.encode_text(clip, prompt) if conditioning is None else conditioning
+        require(upscale_model is None, "connect MODEL or UPSCALE_MODEL, not both")
+        require(vae is not None, "MODEL needs a VAE too; connect the one of its checkpoint")
+        require((clip is None) != (conditioning is None), "with MODEL, connect either CLIP or CONDITIONING")
+        ready = host_model.encode_text(clip, prompt) if conditioning is None else conditioning
         engine = native_engine(model, ready, vae, tile_px=tile_px)
         return Chosen(engine=engine, room=nullcontext())
     unused = [n for n, it in (("CLIP", clip), ("CONDITIONING", conditioning), ("VAE", vae)) if it is not None]
-    host.require(
+    require(
         not unused, f"{' and '.join(unused)} would not be used; connect MODEL as well, or disconnect them"
     )
     if upscale_model is not None:
         engine = upscaler_of(upscale_model, label=upscale_model.architecture.name)
     else:
-        engine = load_built_in(BuiltInOptions(), host.device(), host.dtype_name())
+        engine = load_built_in(BuiltInOptions(), memory.device(), memory.dtype_name())
     sides, _ = engine.tile.sides(2) if tile_px is None else ((tile_px, tile_px), ())
     area_px = prod(side // scale for side, scale in zip(sides, engine.scale, strict=True))
-    return Chosen(engine=engine, room=host.room_for(engine.net, area_px * engine.bytes_per_input_px))
+    return Chosen(engine=engine, room=memory.room_for(engine.net, area_px * engine.bytes_per_input_px))
 
 
 def summarise(report: Report) -> str:

@@ -14,6 +14,10 @@ Emit = Callable[[int, Tensor], None]
 """(first row, rows [b c rows *rest]): rows that no later tile will change, in order, each once."""
 
 
+ROWS_AT_ONCE = 128
+"""Rows that are handed on together: whoever takes them may need a copy."""
+
+
 class Canvas(Protocol):
     """Where the tiles of one stage are added up."""
 
@@ -91,7 +95,9 @@ class StripCanvas:
         rows = upto - self._top
         if rows <= 0:
             return
-        self._emit(self._top, self._strip[:, :, :rows])
+        for first in range(0, rows, ROWS_AT_ONCE):
+            end = min(first + ROWS_AT_ONCE, rows)
+            self._emit(self._top + first, self._strip[:, :, first:end])
         left = self._end - upto
         if left > 0:
             self._strip[:, :, :left] = self._strip[:, :, rows : rows + left].clone()

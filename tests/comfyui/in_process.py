@@ -71,6 +71,40 @@ def step(job, nodes, load_file):
     return out, said
 
 
+def wide(job, nodes, load_file):
+    """What the step and the VAE give in bfloat16, made again in float32 within it, and in float32 from the start."""
+    import comfy.sd
+    import torch
+
+    native = sys.modules[nodes["HypirTiledEncode"].execute.__func__.__module__.replace("latents", "native")]
+    step_of = sys.modules[native.Step.__module__].Step
+    step = step_of(index=0, of=1, t=200, a_bar=0.7536917, a_bar_next=1.0)
+    given, out = load_file(job["given"]), {}
+    conditioning = [[given["condition"], {}]]
+    for name in ("bfloat16", "float32"):
+        model = comfy.sd.load_diffusion_model(
+            job[f"unet_{name}"], model_options={"dtype": getattr(torch, name)}
+        )
+        model.set_model_compute_dtype(getattr(torch, name))  # on a CPU ComfyUI computes in float32 otherwise
+        denoiser = native.native_denoiser(model)
+        out[f"step {name}"] = denoiser.predict(given["latent"], step, conditioning, {})
+        with denoiser.placing.in_float32():
+            out[f"step {name} wide"] = denoiser.predict(given["latent"], step, conditioning, {})
+        out[f"step {name} after"] = denoiser.predict(given["latent"], step, conditioning, {})
+    vae = benchmark().random_vae(32)
+    vae.first_stage_model.to(torch.bfloat16)
+    vae.vae_dtype = torch.bfloat16
+    codec = native.native_codec(vae)
+    out["decode bfloat16"] = codec.decode(given["latent"])
+    with codec.decoding.in_float32():
+        out["decode bfloat16 wide"] = codec.decode(given["latent"])
+    out["decode bfloat16 after"] = codec.decode(given["latent"])
+    vae.first_stage_model.to(torch.float32)
+    vae.vae_dtype = torch.float32
+    out["decode float32"] = codec.decode(given["latent"])
+    return out, {}
+
+
 def refuse(job, nodes, load_file):
     """Say how Load HYPIR LoRA refuses models that it does not fit."""
     import comfy.sd
@@ -177,7 +211,14 @@ def benchmark():
     return module
 
 
-JOBS = {"step": step, "refuse": refuse, "whole": whole, "vae_tiles": vae_tiles, "scarce": scarce}
+JOBS = {
+    "step": step,
+    "wide": wide,
+    "refuse": refuse,
+    "whole": whole,
+    "vae_tiles": vae_tiles,
+    "scarce": scarce,
+}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

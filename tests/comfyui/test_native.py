@@ -160,6 +160,30 @@ def test_encode_and_decode_equal_the_stock_nodes(in_comfyui, tmp_path):
     assert got["small image"].dtype == torch.float32
 
 
+def test_bad_tiles_are_made_again_in_float32(in_comfyui, weights, tmp_path):
+    """In bfloat16, ComfyUI's networks can compute in float32 for a while, and go back."""
+    folder, _unet, _lora = weights
+    rng = torch.Generator().manual_seed(3)
+    given = {
+        "latent": torch.randn(1, 4, 32, 32, generator=rng),
+        "condition": torch.randn(1, 77, 1024, generator=rng),
+    }
+    save_file(given, tmp_path / "given.safetensors")
+    tensors = load_file(folder / "unet.safetensors")
+    rounded = {name: t.bfloat16().float() for name, t in tensors.items()}
+    save_file(rounded, tmp_path / "unet.safetensors")
+    got, _ = in_comfyui(
+        kind="wide", given=str(tmp_path / "given.safetensors"),
+        unet_bfloat16=str(tmp_path / "unet.safetensors"), unet_float32=str(tmp_path / "unet.safetensors"),
+    )  # fmt: skip
+    for kind in ("step", "decode"):
+        exact = got[f"{kind} float32"]
+        scale = exact.abs().max()
+        assert (got[f"{kind} bfloat16"] - exact).abs().max() > 1e-3 * scale
+        assert (got[f"{kind} bfloat16 wide"] - exact).abs().max() < 2e-4 * scale
+        torch.testing.assert_close(got[f"{kind} bfloat16 after"], got[f"{kind} bfloat16"])
+
+
 def test_scarce_memory_is_reported(in_comfyui):
     got, said = in_comfyui(kind="scarce", room_mib=70)
     assert said["decode"].startswith("out of memory, tile 512 → 256 px")
