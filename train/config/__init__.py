@@ -15,7 +15,8 @@ from .players import (
     OptimiserConfig,
     R1Config,
 )
-from .run import PRESETS, Precision, TrainConfig, load_config
+from .presets import PRESETS
+from .run import Precision, TrainConfig, load_config
 from .source import SourceConfig, SourceKind
 
 __all__ = [

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from hypir_core.config import build, load_yaml, merge, parse_assignments, strict
+from hypir_core.config import build, strict
 
 from .checks import at_least, raise_all
 from .data import DataConfig
 from .keeping import CheckpointConfig, ExportConfig, TrackingConfig, ValidationConfig
 from .players import DiscriminatorConfig, GeneratorConfig, LossConfig
-
-PRESETS = Path(__file__).parent.parent / "presets"
+from .presets import apply_assignments, find_preset, read_preset
 
 
 class Precision(str, Enum):
@@ -75,10 +74,8 @@ def load_config(preset: str, assignments: list[str]) -> TrainConfig:
     """Read a preset (a path, or the name of one in ``train/presets``) with ``key=value`` on top.
 
     Raises:
+        UnknownNameError: there is no such preset.
         ConfigError: lists every unknown key, wrong type and failed check.
     """
-    path = Path(preset)
-    named = PRESETS / f"{preset.removesuffix('.yaml')}.yaml"
-    if not path.exists() and named.exists():
-        path = named
-    return build(TrainConfig, merge(load_yaml(path), parse_assignments(assignments)), where=path.name)
+    path = find_preset(preset)
+    return build(TrainConfig, apply_assignments(read_preset(path), assignments), where=path.name)
