@@ -1,7 +1,7 @@
 """Everything a training run is told, as frozen dataclasses. Defaults live here and nowhere else."""
 
 from .data import Crop, DataConfig, DegradeOn, PoolConfig, RecipeShare
-from .keeping import CheckpointConfig, ExportConfig, TrackingConfig, ValidationConfig
+from .keeping import CheckpointConfig, ExportConfig, Resume, TrackingConfig, ValidationConfig
 from .players import (
     DiscriminatorConfig,
     EmaConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "Precision",
     "R1Config",
     "RecipeShare",
+    "Resume",
     "SourceConfig",
     "SourceKind",
     "TrackingConfig",

@@ -43,6 +43,8 @@ class TrainConfig:
     """CPU threads of the training process; 0 leaves torch's choice."""
     channels_last: bool = False
     """Memory layout for convolutional generators; quicker on most CPUs and tensor cores."""
+    compile: bool = False
+    """Let torch.compile make the generator quicker; the first steps take minutes, and results differ by rounding."""
     accumulation: int = 1
     """Forward passes per optimiser step."""
     generator: GeneratorConfig
