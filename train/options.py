@@ -8,17 +8,21 @@ from pathlib import Path
 from hypir_core.config import build
 from hypir_core.errors import ConfigError, UnknownNameError
 
-from .config import DiscriminatorConfig, TrainConfig
+from .config import TrainConfig
 from .config.checks import raise_all
-from .data.degrading import recipe_for
-from .discriminators import ADVERSARIAL, DISCRIMINATORS
-from .generators import GENERATORS, scale_of
-from .losses import read_loss_options
+from .data.wanted import channels_of, scale_of
+from .discriminators import ADVERSARIAL
+from .discriminators.rival import discriminator_options
+from .generators import GENERATORS
+from .losses import check_loss
 from .run.validation import recipes_for
+from .three_bands import three_bands_problem
 
 
 def check_options(config: TrainConfig) -> None:
-    """Refuse unknown generators, discriminators, losses, recipes and options; only recipes are read.
+    """Refuse unknown generators, discriminators, losses and options, and networks for colour before other channels.
+
+    Nothing is loaded or read.
 
     Raises:
         ConfigError: lists every one of them, each with the nearest name.
@@ -66,12 +70,19 @@ def _check_all(checks: Iterator[tuple[str, Callable[[], object]]]) -> None:
 
 
 def _checks(config: TrainConfig) -> Iterator[tuple[str, Callable[[], object]]]:
+    channels = channels_of(config.generator).hq
     yield "generator.name", lambda: GENERATORS.get(config.generator.name).check(config.generator.options)
+    if config.validation and (lpips := config.validation.lpips):
+        key = "validation.lpips.channels"
+        yield key, lambda: raise_all(three_bands_problem(lpips.channels, channels, key=key))
     for name, loss in config.losses.items():
-        yield "losses", lambda name=name, loss=loss: read_loss_options(name, loss.options)
+        yield "losses", lambda name=name, loss=loss: check_loss(name, loss, channels)
     for name, entry in config.discriminators.items():
         where = f"discriminators.{name}"
-        yield f"{where}.name", lambda entry=entry, where=where: _check_discriminator(entry, where)
+        yield (
+            f"{where}.name",
+            lambda entry=entry, where=where: discriminator_options(entry, where=where, channels=channels),
+        )
         yield (
             f"{where}.loss",
             lambda entry=entry, where=where: build(
@@ -79,17 +90,9 @@ def _checks(config: TrainConfig) -> Iterator[tuple[str, Callable[[], object]]]:
             ),
         )
 
-    for number, share in enumerate(config.data.degrade):
-        yield f"data.degrade.{number}.recipe", lambda share=share: recipe_for(share.recipe)
-    for name in (config.validation.recipes or ()) if config.validation else ():
-        yield "validation.recipes", lambda name=name: recipe_for(name)
-
 
 def _checks_with_scale(config: TrainConfig) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield what can only be asked when the generator's options are known to be right."""
     if validation := config.validation:
-        yield "validation.recipes", lambda: recipes_for(validation, scale=scale_of(config.generator))
-
-
-def _check_discriminator(entry: DiscriminatorConfig, where: str) -> None:
-    build(DISCRIMINATORS.get(entry.name).Options, entry.options, where=f"{where}.options")
+        scale, channels = scale_of(config.generator), channels_of(config.generator).hq
+        yield "validation.recipes", lambda: recipes_for(validation, scale=scale, channels=channels)

@@ -34,12 +34,12 @@ def test_inspect_data_writes_a_sheet_and_says_what_there_is(photos, tmp_path, ca
     assert main(["inspect-data", *settings(root, tmp_path / "out"), "--pairs", "5", "--decode-all"]) == 0
     said = capsys.readouterr().out
     assert f"{root} (folder)" in said
-    assert "7 to train on" in said
+    assert "6 to train on" in said
     assert "left out    2\n" in said
     assert "text.png: is not a picture" in said
     assert "torn.png: cannot be decoded" in said
     assert "smallest 80×64, middle 80×64, largest 80×64 px" in said
-    assert "1 of 7 pictures, the longest of 3 words" in said
+    assert "1 of 6 decoded pictures, the longest of 3 words" in said
     assert re.search(r"hash        [0-9a-f]{64}\n", said)
     with Image.open(tmp_path / "out" / SHEET) as sheet:
         assert sheet.width > 2 * 256

@@ -1,6 +1,6 @@
 """Everything a training run is told, as frozen dataclasses. Defaults live here and nowhere else."""
 
-from .data import Crop, DataConfig, DegradeOn, PoolConfig, RecipeShare
+from .data import Crop, DataConfig, DegradeOn, PoolConfig, RecipeShare, RootShare
 from .keeping import CheckpointConfig, ExportConfig, Resume, TrackingConfig, ValidationConfig
 from .players import (
     DiscriminatorConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "R1Config",
     "RecipeShare",
     "Resume",
+    "RootShare",
     "SourceConfig",
     "SourceKind",
     "TrackingConfig",

@@ -61,14 +61,30 @@ class PoolConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RootShare:
+    """One of several places that pictures come from."""
+
+    __pydantic_config__ = strict
+
+    root: Path
+    """Folder, list or shards, as `DataConfig.root`."""
+    source: SourceConfig = field(default_factory=SourceConfig)
+    """How `root` is read; it may have given pairs where others are degraded."""
+    weight: float = 1.0
+    """How many samples come from here, relative to the others, however many pictures there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where pictures come from and what is done to them."""
 
     __pydantic_config__ = strict
 
-    root: Path
+    root: Path | None = None
     """Folder of pictures (searched with its sub-folders), list of them, or shards; see `SourceConfig`."""
     source: SourceConfig = field(default_factory=SourceConfig)
+    roots: tuple[RootShare, ...] = ()
+    """Several such places with weights, instead of `root` and `source`."""
     prompt_dropout: float = 0.0
     """How often a prompt is replaced by the empty one."""
     batch_size: int = 16
@@ -76,6 +92,8 @@ class DataConfig:
     crop: Crop = Crop.random
     crop_px: int = 128
     """Side of the high-quality crop; the low-quality one is smaller by the generator's scale."""
+    margin_px: int = 0
+    """Cut so much more on every side, degrade, and cut it off, so that no degradation sees the crop's border."""
     shrink: tuple[float, float] = (1.0, 1.0)
     """Range of a random antialiased shrink of the crop, as far as the picture allows; gives finer detail."""
     shrink_prob: float = 0.5
@@ -96,12 +114,15 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         low, high = self.shrink
-        self.source.check_for(self.root)
+        raise_all(self._root_problems())
+        for key, share in self.places.items():
+            share.source.check_for(share.root, where=key.removeprefix("data.").removesuffix("root"))
         raise_all(
             [
                 *self._pair_problems(),
+                *self._margin_problems(),
                 *at_least(self, 1, "batch_size", "crop_px"),
-                *at_least(self, 0, "workers", "cache_mb"),
+                *at_least(self, 0, "workers", "cache_mb", "margin_px"),
                 *(
                     [f"prompt_dropout must lie in [0, 1], got {self.prompt_dropout}"]
                     if not 0 <= self.prompt_dropout <= 1
@@ -128,18 +149,56 @@ class DataConfig:
             ]
         )
 
-    def _pair_problems(self) -> list[str]:
-        """Given pairs are cut out as they are: resizing or sharpening would change what is to be learnt."""
-        if not self.source.paired:
-            return []
+    @property
+    def places(self) -> dict[str, RootShare]:
+        """Every place that pictures come from, by the key that names it."""
+        if self.root is not None:
+            return {"data.root": RootShare(root=self.root, source=self.source)}
+        return {f"data.roots.{number}.root": share for number, share in enumerate(self.roots)}
+
+    @property
+    def whole_px(self) -> int:
+        """Return the side of the crop with the margin on both sides."""
+        return self.crop_px + 2 * self.margin_px
+
+    def _root_problems(self) -> list[str]:
+        if self.root is None and not self.roots:
+            return ["set data.root to a folder, a list or shards, or data.roots to several of them"]
         problems = []
-        if self.shrink != (1, 1):
-            problems.append(f"shrink must be [1, 1] for given pairs, got {list(self.shrink)}")
-        if self.crop in {Crop.fit_center, Crop.fit_random}:
-            problems.append(f"crop must be none, center or random for given pairs, got {self.crop.value}")
-        if self.sharpen_target:
-            problems.append("sharpen_target must be false for given pairs")
+        if self.root is not None and self.roots:
+            problems.append("root and roots are both set; set root=null, or leave roots out")
+        if self.roots and self.source != SourceConfig():
+            problems.append("source belongs to root; give each of roots its own source")
+        for number, share in enumerate(self.roots):
+            if not 0 < share.weight < float("inf"):
+                problems.append(f"roots.{number}.weight must be above 0 and finite, got {share.weight}")
         return problems
+
+    def _pair_problems(self) -> list[str]:
+        """Given pairs are cut out as they are: resizing or sharpening would change what is to be learnt.
+
+        Where only some places have pairs, `shrink` and `sharpen_target` are for the others.
+        """
+        paired = [share.source.paired for share in self.places.values()]
+        problems = []
+        if any(paired) and self.crop in {Crop.fit_center, Crop.fit_random}:
+            problems.append(f"crop must be none, center or random for given pairs, got {self.crop.value}")
+        if any(paired) and not all(paired) and self.degrade_on is DegradeOn.device:
+            problems.append(
+                "degrade_on must be worker where some of roots have given pairs and others do not"
+            )
+        if all(paired) and self.shrink != (1, 1):
+            problems.append(f"shrink must be [1, 1] for given pairs, got {list(self.shrink)}")
+        if all(paired) and self.sharpen_target:
+            problems.append("sharpen_target must be false for given pairs")
+        if all(paired) and self.margin_px:
+            problems.append("margin_px must be 0 for given pairs, which are not degraded")
+        return problems
+
+    def _margin_problems(self) -> list[str]:
+        if self.margin_px and self.crop is Crop.none:
+            return ["margin_px must be 0 with crop=none, which has nothing around the crop"]
+        return []
 
     def _weights_ok(self) -> bool:
         return (

@@ -165,6 +165,8 @@ class LpipsConfig:
     net: LpipsNet = LpipsNet.vgg
     backbone: Path | None = None
     """torchvision's weight file of that network; without it torchvision's own copy is used, or downloaded."""
+    channels: tuple[int, int, int] | None = None
+    """Which three of the generator's channels it sees as red, green and blue; must be said for bands."""
     pretrained: bool = True
     """False: a random backbone, for tests without the file. Its distances are not LPIPS."""
 

@@ -10,7 +10,7 @@ from hypir_core.config import strict
 
 from .checks import raise_all
 
-LIST_ENDINGS = (".parquet", ".csv", ".jsonl", ".txt")
+LIST_ENDINGS = (".parquet", ".csv", ".jsonl", ".json", ".txt", ".list")
 SHARD_ENDING = ".tar"
 
 
@@ -18,7 +18,7 @@ class SourceKind(str, Enum):
     """What lies at data.root."""
 
     auto = "auto"
-    """a list if it ends in .parquet, .csv, .jsonl or .txt; shards if it ends in .tar; else a folder"""
+    """a list if it ends in .parquet, .csv, .jsonl, .json, .txt or .list; shards if it ends in .tar; else a folder"""
     folder = "folder"
     list = "list"
     shards = "shards"
@@ -53,8 +53,8 @@ class SourceConfig:
             return SourceKind.list
         return SourceKind.shards if ending == SHARD_ENDING else SourceKind.folder
 
-    def check_for(self, root: Path) -> None:
-        """Refuse settings that the kind of `root` would not use.
+    def check_for(self, root: Path, *, where: str = "") -> None:
+        """Refuse settings that the kind of `root` would not use; `where` is what stands before ``source``.
 
         Raises:
             ConfigError: lists each of them.
@@ -68,7 +68,7 @@ class SourceConfig:
         }
         raise_all(
             [
-                f"source.{name} is not used by a {kind.value}; it belongs to: {', '.join(k.value for k in kinds)}"
+                f"{where}source.{name} is not used by a {kind.value}; it belongs to: {', '.join(k.value for k in kinds)}"
                 for name, kinds in users.items()
                 if getattr(self, name) is not None and kind not in kinds
             ]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from hypir_core.errors import ConfigError
 
+from .endings import printable
+
 NAME = "bad_files.txt"
 
 log = logging.getLogger(__name__)
@@ -27,16 +29,17 @@ class BadFiles:
         if not resumed:
             self.path.unlink(missing_ok=True)
         self._known = set(before)
-        self._write([line for line in (skipped if process == 0 else ()) if line not in self._known])
+        found = map(printable, skipped if process == 0 else ())
+        self._write([line for line in found if line not in self._known])
 
     def add(self, lines: Sequence[str]) -> None:
         """Report pictures that turned out to be unusable: in the log and in the file, once each."""
-        new = [line for line in dict.fromkeys(lines) if line not in self._known]
+        new = [line for line in dict.fromkeys(map(printable, lines)) if line not in self._known]
         for line in new:
             log.warning("data.root: skipped %s; the next picture takes its turn", line)
         self._write(new)
         if new:
-            log.warning("data.root: %d pictures are left out so far, see %s", len(self._known), self.path)
+            log.warning("data.root: %s now lists %d left out", self.path, len(self._known))
 
     def _read(self) -> list[str]:
         return self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []

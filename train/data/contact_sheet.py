@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from .levels import from_01, to_01, viewable
 
 LEAST_SIDE_PX = 256
 """Smaller crops are shown enlarged by a whole number."""
@@ -25,9 +28,9 @@ class LabelledPair:
     """One sample and what to write under it."""
 
     hq: Tensor
-    """uint8 [3 h w]"""
+    """[c h w] of any depth; of more than three bands the first three are shown."""
     lq: Tensor
-    """uint8 [3 h/scale w/scale]"""
+    """[c h/scale w/scale], the same."""
     lines: tuple[str, ...]
 
 
@@ -64,7 +67,9 @@ def _cell(pair: LabelledPair) -> Image.Image:
 
 
 def _to_picture(image: Tensor) -> Image.Image:
-    return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+    return Image.fromarray(
+        from_01(to_01(viewable(image)), torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+    )
 
 
 def _wrapped(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from hypir_core.image.resize import resize
 
 from ..config import Crop, DataConfig
+from .levels import from_01, moved, to_01
 from .seeds import below, uniform
 from .source import Item
 
@@ -22,8 +23,9 @@ LARGEST_FIT = 1 / 0.7
 def cut(item: Item, config: DataConfig, *, scale: int, generator: torch.Generator) -> Item:
     """Crop and flip a picture, and its low-quality partner at the same place.
 
-    Shapes: [3 h w] → [3 crop_px crop_px], the partner 1/scale of it; uint8. Crops of pairs begin at
-    multiples of `scale`, so that both halves show the same.
+    Shapes: [c h w] → [c side side] at the same depth, the partner 1/scale of it. The side is crop_px, and where
+    the low-quality half is still to be made crop_px with the margin around it. Crops of pairs begin at
+    multiples of `scale`, so that both halves show the same; they are never shrunk.
     """
     if config.crop is not Crop.none:
         item = _crop(item, config, scale, generator)
@@ -38,9 +40,11 @@ def cut(item: Item, config: DataConfig, *, scale: int, generator: torch.Generato
 
 
 def _crop(item: Item, config: DataConfig, scale: int, generator: torch.Generator) -> Item:
-    side = config.crop_px
-    window = _window_px(item.hq, config, generator)
-    grain = scale if item.lq is not None else 1
+    given = item.lq is not None
+    side = config.crop_px if given else config.whole_px
+    drawn_px = _window_px(item.hq, side, config, generator)
+    window = side if given else drawn_px
+    grain = scale if given else 1
     free_h, free_w = ((length - window) // grain for length in item.hq.shape[-2:])
     if config.crop in {Crop.center, Crop.fit_center}:
         top, left = free_h // 2 * grain, free_w // 2 * grain
@@ -48,16 +52,16 @@ def _crop(item: Item, config: DataConfig, scale: int, generator: torch.Generator
         top, left = below(generator, free_h + 1) * grain, below(generator, free_w + 1) * grain
     hq = item.hq[:, top : top + window, left : left + window]
     if window != side:
-        hq = resize(hq[None].float() / 255, (side, side))[0].mul(255).round().clamp(0, 255).to(torch.uint8)
+        hq = from_01(resize(to_01(hq)[None], (side, side))[0], hq.dtype)
     if item.lq is None:
         return replace(item, hq=hq)
     top, left, side = top // scale, left // scale, side // scale
     return replace(item, hq=hq, lq=item.lq[:, top : top + side, left : left + side])
 
 
-def _window_px(hq: Tensor, config: DataConfig, generator: torch.Generator) -> int:
+def _window_px(hq: Tensor, side: int, config: DataConfig, generator: torch.Generator) -> int:
     """Return the side of the square that becomes the crop, in pixels of the picture."""
-    side, short = config.crop_px, min(hq.shape[-2:])
+    short = min(hq.shape[-2:])
     if config.crop is Crop.fit_center:
         return short
     if config.crop is Crop.fit_random:
@@ -69,4 +73,13 @@ def _window_px(hq: Tensor, config: DataConfig, generator: torch.Generator) -> in
 
 
 def _both(item: Item, change: Callable[[Tensor], Tensor]) -> Item:
-    return replace(item, hq=change(item.hq), lq=change(item.lq) if item.lq is not None else None)
+    return replace(
+        item, hq=moved(item.hq, change), lq=moved(item.lq, change) if item.lq is not None else None
+    )
+
+
+def without_margin(image: Tensor, margin_px: int) -> Tensor:
+    """Cut `margin_px` off every side of [c h w]."""
+    if not margin_px:
+        return image
+    return image[:, margin_px:-margin_px, margin_px:-margin_px].contiguous()

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from hypir_core.errors import ImageFileError
 
-from .pictures import Fit, read_rgb, read_size
-from .source import Item
+from .channels import read_channels, read_channels_size
+from .endings import printable
+from .pictures import Fit
+from .source import COLOUR, Channels, Item
 from .usable import misfit, nothing_usable, report_skipped, split_usable
 
 
@@ -19,7 +21,7 @@ class Row:
     """One picture of a list or folder, before anything is known of its file."""
 
     name: str
-    """How the list or folder calls it."""
+    """How the list or folder calls it, printable."""
     path: Path
     lq_path: Path | None = None
     prompt: str = ""
@@ -38,6 +40,12 @@ class PictureFiles:
     skipped: tuple[str, ...]
     hash: str
     """SHA-256 over the names and byte sizes, and the partners' and prompts where there are any."""
+    channels: Channels = COLOUR
+
+    @property
+    def left_out(self) -> int:
+        """How many pictures were left out at the start."""
+        return len(self.skipped)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -53,15 +61,26 @@ class PictureFiles:
             ImageFileError: it cannot be decoded, or does not fit.
         """
         row = self.rows[index]
-        hq = read_rgb(row.path, row.name)
-        lq = read_rgb(row.lq_path, f"{row.name}: its partner {row.lq_path}") if row.lq_path else None
+        hq = read_channels(row.path, self.channels.hq, row.name)
+        lq = None
+        if row.lq_path:
+            partner = f"{row.name}: its partner {printable(str(row.lq_path))}"
+            lq = read_channels(row.lq_path, self.channels.lq, partner)
         if problem := misfit(self.fit, hq, lq):
             raise ImageFileError(f"{row.name}: {problem}")
         return Item(hq, lq, row.prompt)
 
 
 def check_files(
-    found: Sequence[Row], *, where: str, key: str, fit: Fit, paired: bool, check: bool, kind: str
+    found: Sequence[Row],
+    *,
+    where: str,
+    key: str,
+    fit: Fit,
+    paired: bool,
+    check: bool,
+    kind: str,
+    channels: Channels = COLOUR,
 ) -> PictureFiles:
     """Keep the rows that can be used, and report the others.
 
@@ -73,7 +92,7 @@ def check_files(
     """
 
     def problem(row: Row) -> str:
-        return row.problem or (_file_problem(row, fit) if check else "")
+        return row.problem or (_file_problem(row, fit, channels) if check else "")
 
     usable, skipped = split_usable(found, problem, lambda row: row.name)
     report_skipped(skipped, len(found), key=key)
@@ -81,16 +100,18 @@ def check_files(
         raise nothing_usable(key, f"{where} {kind}", skipped)
     digest = hashlib.sha256()
     for row in usable:
-        digest.update("\0".join(_identity(row)).encode() + b"\n")
-    return PictureFiles(where, tuple(usable), fit, paired, skipped, digest.hexdigest())
+        digest.update("\0".join(_identity(row)).encode("utf-8", "backslashreplace") + b"\n")
+    return PictureFiles(where, tuple(usable), fit, paired, skipped, digest.hexdigest(), channels)
 
 
-def _file_problem(row: Row, fit: Fit) -> str:
+def _file_problem(row: Row, fit: Fit, channels: Channels) -> str:
     try:
-        width, height = read_size(row.path)
+        width, height = read_channels_size(row.path, channels.hq)
         if problem := fit.problem(width, height):
             return problem
-        return fit.pair_problem(width, height, *read_size(row.lq_path)) if row.lq_path else ""
+        if not row.lq_path:
+            return ""
+        return fit.pair_problem(width, height, *read_channels_size(row.lq_path, channels.lq))
     except ImageFileError as err:
         return str(err)
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
-from torch import Tensor
-
 from hypir_core.degrade import degrade
 from hypir_core.errors import ConfigError, ImageFileError
 
 from ..config import ValidationConfig
+from ..config.checks import raise_all
 from .batch import Batch
-from .degrading import recipe_for
+from .degrading import CLEAN, colour_problem, recipe_for, shrunk
+from .levels import from_01, to_01
 from .opening import open_place
 from .pictures import Fit
 from .seeds import generator_for
-from .source import Item, Source
+from .source import COLOUR, Channels, Item, Source
 
 KEY = "validation.root"
 GIVEN = "given"
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def read_fixed(
-    config: ValidationConfig, *, scale: int, grain_px: int, least_px: int
+    config: ValidationConfig, *, scale: int, grain_px: int, least_px: int, channels: Channels = COLOUR
 ) -> Mapping[str, tuple[Batch, ...]]:
     """Read the first `count` pictures and degrade them with every recipe, or take their given partners.
 
@@ -37,7 +37,7 @@ def read_fixed(
         ConfigError: nothing usable is there; names the key.
     """
     fit = Fit(least_px=least_px, scale=scale)
-    source = open_place(config.root, config.source, key=KEY, fit=fit)
+    source = open_place(config.root, config.source, key=KEY, fit=fit, channels=channels)
     items = [
         _middle(item, grain_px=grain_px, most_px=config.most_px, scale=scale)
         for item in _first(source, config.count)
@@ -67,8 +67,14 @@ def _degraded(items: list[Item], name: str, *, seed: int, scale: int) -> tuple[B
     recipe = recipe_for(name)
     pairs = []
     for index, item in enumerate(items):
+        hq_01 = to_01(item.hq)[None]
+        if name == CLEAN:
+            lq = from_01(shrunk(hq_01, scale), item.hq.dtype)
+            pairs.append(Batch(hq_01, to_01(lq), (item.prompt,)))
+            continue
+        raise_all([f"validation.recipes: {line}" for line in colour_problem(name, hq_01.shape[1])])
         generator = generator_for(seed, "validation", index)
-        done = degrade(_to_01(item.hq), recipe, generator=generator, scale=scale)
+        done = degrade(hq_01, recipe, generator=generator, scale=scale)
         pairs.append(Batch(done.target_01, done.lq_01, (item.prompt,)))
     return tuple(pairs)
 
@@ -76,7 +82,7 @@ def _degraded(items: list[Item], name: str, *, seed: int, scale: int) -> tuple[B
 def _given(item: Item) -> Batch:
     if item.lq is None:
         raise AssertionError("a paired source gives both halves")
-    return Batch(_to_01(item.hq), _to_01(item.lq), (item.prompt,))
+    return Batch(to_01(item.hq)[None], to_01(item.lq)[None], (item.prompt,))
 
 
 def _middle(item: Item, *, grain_px: int, most_px: int | None, scale: int) -> Item:
@@ -88,7 +94,3 @@ def _middle(item: Item, *, grain_px: int, most_px: int | None, scale: int) -> It
     if lq is not None:
         lq = lq[:, top // scale : (top + height) // scale, left // scale : (left + width) // scale]
     return Item(item.hq[:, top : top + height, left : left + width], lq, item.prompt)
-
-
-def _to_01(image: Tensor) -> Tensor:
-    return image[None].float() / 255

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from hypir_core.errors import ConfigError, ImageFileError
-from hypir_core.models.architectures import ARCHITECTURES
 
-from ..config import DataConfig, GeneratorConfig, TrainConfig, load_config
+from ..config import DataConfig, RootShare, TrainConfig, load_config
+from .checking import check_data
 from .contact_sheet import LabelledPair, contact_sheet
 from .degrading import build_mixture
+from .endings import printable
 from .opening import open_source
 from .pairs import PairSequence
 from .source import Source
 from .usable import SHOWN
+from .wanted import channels_of, scale_of
 
 SHEET = "data_pairs.png"
 LOOKED_AT = 100
@@ -28,7 +29,8 @@ LOOKED_AT = 100
 class Decoded:
     """What was found in the pictures that were decoded."""
 
-    count: int
+    tried: int
+    """How many were decoded, well or badly."""
     sizes: tuple[tuple[int, int], ...]
     """(width, height), sorted by area."""
     prompts: tuple[str, ...]
@@ -62,21 +64,14 @@ def inspect_data(config: TrainConfig, *, pairs: int, decode_all: bool) -> list[s
     Raises:
         ConfigError: the pictures cannot be used, or output_dir cannot be written.
     """
-    data, scale = config.data, _scale(config.generator)
-    source = open_source(data, scale=scale)
+    check_data(config)
+    data, scale = config.data, scale_of(config.generator)
+    source = open_source(data, scale=scale, channels=channels_of(config.generator))
     decoded = _decode(source, len(source) if decode_all else LOOKED_AT)
     mixture = build_mixture(data.degrade, scale=scale, sharpen_target=data.sharpen_target)
     sequence = PairSequence(source, data, mixture, seed=config.seed)
     sheet = _write_sheet(config.output_dir, [_labelled(sequence, index) for index in range(pairs)])
     return [*_summary(data, source, decoded), f"pairs       {pairs} in {sheet}: low quality, target"]
-
-
-def _scale(config: GeneratorConfig) -> int:
-    """Return high-quality pixels per low-quality pixel, without building the generator."""
-    scale = config.options.get("scale", 1)
-    if "scale" not in config.options and config.name in ARCHITECTURES.names():
-        scale = inspect.signature(ARCHITECTURES.get(config.name)).parameters["scale"].default
-    return scale
 
 
 def _decode(source: Source, most: int) -> Decoded:
@@ -92,7 +87,7 @@ def _decode(source: Source, most: int) -> Decoded:
         sizes.append((item.hq.shape[-1], item.hq.shape[-2]))
         prompts.append(item.prompt)
     by_area = sorted(sizes, key=lambda size: size[0] * size[1])
-    return Decoded(count=count, sizes=tuple(by_area), prompts=tuple(prompts), bad=tuple(bad))
+    return Decoded(tried=count, sizes=tuple(by_area), prompts=tuple(prompts), bad=tuple(bad))
 
 
 def _labelled(sequence: PairSequence, index: int) -> LabelledPair:
@@ -118,23 +113,31 @@ def _write_sheet(folder: Path, pairs: list[LabelledPair]) -> Path:
 def _summary(data: DataConfig, source: Source, decoded: Decoded) -> list[str]:
     bad = [*source.skipped, *decoded.bad]
     more = [f"            … and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
-    kind = data.source.kind_of(data.root).value
+    usable = len(source) - len(decoded.bad)
+    all_tried = decoded.tried == len(source)
     prompts = [prompt for prompt in decoded.prompts if prompt]
     longest = max((len(prompt.split()) for prompt in prompts), default=0)
     return [
-        f"data.root   {source.where} ({kind}{', given pairs' if source.paired else ''})",
-        f"pictures    {len(source)} to train on, {len(source) / data.batch_size:.1f} batches of {data.batch_size}",
-        f"left out    {len(bad)}" + ("" if decoded.count == len(source) else _looked_at(decoded)),
+        *(_place(key, share) for key, share in data.places.items()),
+        f"pictures    {usable} to train on, {usable / data.batch_size:.1f} batches of {data.batch_size}",
+        f"left out    {source.left_out + len(decoded.bad)}" + ("" if all_tried else _looked_at(decoded)),
         *(f"            {line}" for line in bad[:SHOWN]),
         *more,
         f"sizes       {_sizes(decoded)} px",
-        f"prompts     {len(prompts)} of {decoded.count} pictures, the longest of {longest} words",
+        f"prompts     {len(prompts)} of {len(decoded.prompts)} decoded pictures, the longest of {longest} words",
         f"hash        {source.hash}",
     ]
 
 
+def _place(key: str, share: RootShare) -> str:
+    kind = share.source.kind_of(share.root).value
+    pairs = ", given pairs" if share.source.paired else ""
+    weight = f", weight {share.weight:g}" if key != "data.root" else ""
+    return f"{key:<11} {printable(str(share.root))} ({kind}{pairs}{weight})"
+
+
 def _looked_at(decoded: Decoded) -> str:
-    return f" ({decoded.count} pictures decoded; --decode-all tries every one)"
+    return f" so far ({decoded.tried} pictures decoded; --decode-all tries every one)"
 
 
 def _sizes(decoded: Decoded) -> str:

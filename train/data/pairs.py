@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -14,10 +13,12 @@ from hypir_core.errors import ConfigError, HypirError, ImageFileError
 
 from ..config import DataConfig, DegradeOn
 from .batch import Samples
-from .cropping import cut
+from .cropping import cut, without_margin
 from .degrading import Made, Mixture
+from .levels import alike
 from .seeds import generator_for, uniform
 from .source import Item, Source
+from .turns import turn
 
 MOST_UNREADABLE = 20
 """Unusable pictures in a row after which something is wrong with the whole source."""
@@ -30,9 +31,9 @@ class Crops:
     indexes: Tensor
     """int64 [n]"""
     hq: Tensor
-    """uint8 [n 3 h w]"""
+    """[n c h w], with the margin where `lq` is None; at the depth of the deepest."""
     lq: Tensor | None
-    """uint8 [n 3 h/scale w/scale]"""
+    """[n c h/scale w/scale]; None where all of them are still to be made."""
     prompts: tuple[str, ...]
     unusable: tuple[str, ...]
     """Pictures that could not be used since the last time: which, and why."""
@@ -47,7 +48,7 @@ class Failed:
 
 
 class PairSequence(Dataset["Crops | Failed"]):
-    """Maps a list of indexes to `Crops`. Every epoch of len(source) indexes shows every picture once.
+    """Maps a list of indexes to `Crops`; `turns` says which picture each is cut from.
 
     A picture that cannot be used leaves its turn to the next one of that epoch, and is reported.
     """
@@ -68,14 +69,14 @@ class PairSequence(Dataset["Crops | Failed"]):
         lq = [item.lq for item in made if item.lq is not None]
         return Crops(
             torch.tensor(list(indexes)),
-            torch.stack([item.hq for item in made]),
-            torch.stack(lq) if lq else None,
+            torch.stack(alike([item.hq for item in made])),
+            torch.stack(alike(lq)) if lq else None,
             tuple(item.prompt for item in made),
             self._report(),
         )
 
     def pair(self, index: int) -> tuple[Item, str]:
-        """Return sample `index`, uint8 with both halves, and what was done to its low-quality half.
+        """Return sample `index` with both halves, and what was done to its low-quality half.
 
         Raises:
             ConfigError: too many pictures in a row cannot be used.
@@ -87,7 +88,7 @@ class PairSequence(Dataset["Crops | Failed"]):
         return Item(made.hq, made.lq, item.prompt), made.label
 
     def crop(self, index: int) -> Item:
-        """Return the crop of sample `index` before anything is done to its quality, with its prompt."""
+        """Return the crop of sample `index` before anything is done to its quality, with margin and prompt."""
         _, item = self.picture(index)
         dropped = uniform(generator_for(self.seed, "prompt", index)) < self.config.prompt_dropout
         generator = generator_for(self.seed, "crop", index)
@@ -95,8 +96,11 @@ class PairSequence(Dataset["Crops | Failed"]):
         return Item(cropped.hq, cropped.lq, "" if dropped else item.prompt)
 
     def degrade(self, hq: Tensor, index: int) -> Made:
-        """Make the low-quality half of sample `index` from its crop, uint8 [3 h w], where that is."""
-        return self.mixture.make(hq, generator_for(self.seed, "degrade", index))
+        """Make the low-quality half of sample `index` from its crop [c h w], where that is; cut the margin off."""
+        made = self.mixture.make(hq, generator_for(self.seed, "degrade", index))
+        margin_px = self.config.margin_px
+        target = without_margin(made.hq, margin_px)
+        return Made(target, without_margin(made.lq, margin_px // self.mixture.scale), made.label)
 
     def complete(self, crops: Crops, device: torch.device) -> Samples:
         """Return whole samples; a missing low-quality half is made on `device`, one sample at a time."""
@@ -104,7 +108,7 @@ class PairSequence(Dataset["Crops | Failed"]):
             return Samples(crops.indexes, crops.hq, crops.lq, crops.prompts)
         pictures = crops.hq.to(device, non_blocking=True)
         made = [self.degrade(hq, index) for hq, index in zip(pictures, crops.indexes.tolist(), strict=True)]
-        hq, lq = torch.stack([each.hq for each in made]), torch.stack([each.lq for each in made])
+        hq, lq = (torch.stack(alike(halves)) for halves in zip(*((m.hq, m.lq) for m in made), strict=True))
         return Samples(crops.indexes, hq, lq, crops.prompts)
 
     def picture(self, index: int) -> tuple[int, Item]:
@@ -113,16 +117,15 @@ class PairSequence(Dataset["Crops | Failed"]):
         Raises:
             ConfigError: too many pictures in a row cannot be used.
         """
-        count = len(self.source)
-        epoch, place = divmod(index, count)
-        order = _epoch_order(count, self.seed, epoch)
+        now = turn(self.source, index, seed=self.seed)
+        count = len(now.order)
         for shift in range(min(count, MOST_UNREADABLE)):
-            number = int(order[(place + shift) % count])
+            number = now.first + int(now.order[(now.place + shift) % count])
             if (item := self._read(number)) is not None:
                 return number, item
         raise ConfigError(
-            f"data.root: {min(count, MOST_UNREADABLE)} of {count} pictures of {self.source.where}, one after "
-            f"the other, cannot be used; the first: {self._unusable[int(order[place])]}"
+            f"data.root: {min(count, MOST_UNREADABLE)} of {count} pictures of {now.where}, one after "
+            f"the other, cannot be used; the first: {self._unusable[now.first + int(now.order[now.place])]}"
         )
 
     def _read(self, number: int) -> Item | None:
@@ -173,8 +176,3 @@ class IndexBlocks:
     def _share(self, n: int) -> int:
         blocks, place = divmod(n, self.batch)
         return (blocks * self.processes + self.rank) * self.batch + place
-
-
-@lru_cache(maxsize=4)
-def _epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=generator_for(seed, "epoch", epoch))

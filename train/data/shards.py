@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 from hypir_core.errors import ConfigError, ImageFileError, MissingDependencyError
 
-from .pictures import ENDINGS, Fit, read_rgb, read_size
-from .source import Item
+from .channels import read_channels, read_channels_size
+from .endings import ARRAY, ENDINGS, printable
+from .pictures import Fit
+from .source import COLOUR, Channels, Item
 from .usable import misfit, nothing_usable, report_skipped, split_usable
 
 PROMPT = ".txt"
@@ -44,7 +46,7 @@ class Sample:
     @property
     def name(self) -> str:
         """Return what a person would look for."""
-        return f"{self.shard}:{self.key}"
+        return printable(f"{self.shard}:{self.key}")
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,11 @@ class Shards:
     fit: Fit
     prompt_key: str | None
     skipped: tuple[str, ...]
+    left_out: int
+    """Samples among the skipped; the others are damaged shards."""
     hash: str
     """SHA-256 over names of shards, keys, places and sizes."""
+    channels: Channels = COLOUR
     paired: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
@@ -74,13 +79,21 @@ class Shards:
             ImageFileError: it cannot be decoded, or does not fit.
         """
         sample = self.samples[index]
-        hq = read_rgb(io.BytesIO(_read(sample, sample.picture)), sample.name)
+        hq = read_channels(io.BytesIO(_read(sample, sample.picture)), self.channels.hq, sample.name)
         if problem := misfit(self.fit, hq, None):
             raise ImageFileError(f"{sample.name}: {problem}")
         return Item(hq, prompt=_prompt(sample, self.prompt_key))
 
 
-def open_shards(pattern: Path, *, key: str, fit: Fit, prompt_key: str | None, check: bool) -> Shards:
+def open_shards(
+    pattern: Path,
+    *,
+    key: str,
+    fit: Fit,
+    prompt_key: str | None,
+    check: bool,
+    channels: Channels = COLOUR,
+) -> Shards:
     """Find the samples of shards: ``x.tar``, ``{000..009}.tar``, ``*.tar``, or a folder of them.
 
     Members belong together by their name up to the first dot after the last slash. A sample has one picture;
@@ -91,25 +104,47 @@ def open_shards(pattern: Path, *, key: str, fit: Fit, prompt_key: str | None, ch
     """
     found: list[Sample] = []
     broken: list[str] = []
-    for shard in _expand(pattern, key):
+    for shard in expand_shards(pattern, key):
         members, problem = _members(shard)
         found += _samples(shard, members, prompt_key)
         if problem:
-            broken.append(f"{shard}: {problem}; the {len(members)} members before that are used")
+            broken.append(
+                f"{printable(str(shard))}: {problem}; the {len(members)} members before that are used"
+            )
     usable, unusable = split_usable(
-        found, lambda each: each.problem or (_problem(each, fit) if check else ""), lambda each: each.name
+        found,
+        lambda each: each.problem or (_problem(each, fit, channels) if check else ""),
+        lambda each: each.name,
     )
     skipped = (*broken, *unusable)
-    report_skipped(skipped, len(found), key=key)
+    report_skipped(unusable, len(found), key=key, damaged=broken)
     if not usable:
         raise nothing_usable(key, f"{pattern} holds no usable picture", skipped)
     digest = hashlib.sha256()
     for each in usable:
-        digest.update("\0".join(map(str, (each.shard.name, each.key, each.picture, each.prompt))).encode())
-    return Shards(str(pattern), tuple(usable), fit, prompt_key, skipped, digest.hexdigest())
+        digest.update(
+            "\0".join(map(str, (each.shard.name, each.key, each.picture, each.prompt))).encode(
+                "utf-8", "backslashreplace"
+            )
+        )
+    return Shards(
+        where=printable(str(pattern)),
+        samples=tuple(usable),
+        fit=fit,
+        prompt_key=prompt_key,
+        skipped=skipped,
+        left_out=len(unusable),
+        hash=digest.hexdigest(),
+        channels=channels,
+    )
 
 
-def _expand(pattern: Path, key: str) -> list[Path]:
+def expand_shards(pattern: Path, key: str) -> list[Path]:
+    """Return the tar files that `pattern` means.
+
+    Raises:
+        ConfigError: one of them is missing, or braces do not match; names `key`.
+    """
     if pattern.is_dir():
         return sorted(pattern.glob("*.tar"))
     names = [str(pattern)]
@@ -153,7 +188,8 @@ def _samples(shard: Path, members: Sequence[tarfile.TarInfo], prompt_key: str | 
             groups.setdefault(f"{folder}{slash}{stem}", {})[f".{ending.lower()}"] = member
     end = shard.stat().st_size
     for key, parts in groups.items():
-        pictures = [member for ending, member in parts.items() if ending in ENDINGS]
+        pictures = [member for ending, member in parts.items() if ending in ENDINGS - {ARRAY}]
+        pictures = pictures or [member for ending, member in parts.items() if ending == ARRAY]
         wanted = parts.get(FACTS if prompt_key else PROMPT)
         problem = ""
         if len(pictures) != 1:
@@ -170,17 +206,18 @@ def _part(member: tarfile.TarInfo) -> Part:
     return Part(member.offset_data, member.size)
 
 
-def _problem(sample: Sample, fit: Fit) -> str:
+def _problem(sample: Sample, fit: Fit, channels: Channels) -> str:
     """Return why the picture cannot be used, from its header alone, or nothing."""
     start, size = sample.picture
     try:
         try:
             head = _read(sample, Part(start, min(size, HEAD_BYTES)))
-            return fit.problem(*read_size(io.BytesIO(head)))
+            return fit.problem(*read_channels_size(io.BytesIO(head), channels.hq))
         except ImageFileError:
             if size <= HEAD_BYTES:
                 raise
-            return fit.problem(*read_size(io.BytesIO(_read(sample, sample.picture))))
+            whole = io.BytesIO(_read(sample, sample.picture))
+            return fit.problem(*read_channels_size(whole, channels.hq))
     except ImageFileError as err:
         return str(err)
 

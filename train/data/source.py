@@ -8,14 +8,27 @@ from typing import Protocol
 from torch import Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Channels:
+    """How many channels the pictures must have: what the generator makes and takes."""
+
+    hq: int = 3
+    """Of the pictures, and of what the generator makes. 1 and 3 mean grey and colour, others are bands."""
+    lq: int = 3
+    """Of the low-quality halves, which the generator takes."""
+
+
+COLOUR = Channels()
+
+
 @dataclass(frozen=True, eq=False)
 class Item:
     """One picture as its source holds it."""
 
     hq: Tensor
-    """uint8 [3 h w], upright."""
+    """[c h w] at the depth of the file (uint8, uint16, or float32 in [0,1]), upright."""
     lq: Tensor | None = None
-    """Its own low-quality partner, uint8 [3 h/scale w/scale]; None where it is still to be made."""
+    """Its own low-quality partner [c h/scale w/scale]; None where it is still to be made."""
     prompt: str = ""
 
 
@@ -29,7 +42,12 @@ class Source(Protocol):
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """One line for every picture that was left out at the start: which, and why."""
+        """One line for every picture that was left out at the start, and every shard that is damaged: why."""
+        ...
+
+    @property
+    def left_out(self) -> int:
+        """How many pictures were left out at the start."""
         ...
 
     @property

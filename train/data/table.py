@@ -12,9 +12,13 @@ from typing import Any
 from hypir_core.errors import ConfigError, MissingDependencyError, nearest_hint
 
 from ..config import SourceConfig
+from .endings import printable
 from .files import PictureFiles, Row, check_files
 from .pictures import Fit
+from .source import COLOUR, Channels
 from .usable import sibling
+
+_ONLY_COLUMN = "path"
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,10 @@ class Table:
     columns: dict[str, list[Any]]
 
 
-def open_list(path: Path, config: SourceConfig, *, key: str, fit: Fit) -> PictureFiles:
-    """Read a list of pictures: .parquet, .csv, .jsonl, or .txt with one path per line.
+def open_list(
+    path: Path, config: SourceConfig, *, key: str, fit: Fit, channels: Channels = COLOUR
+) -> PictureFiles:
+    """Read a list of pictures: .parquet, .csv, .jsonl, .json, or .txt and .list with one path per line.
 
     Relative paths start from `config.path_prefix`, by default from the folder of the list.
 
@@ -43,12 +49,13 @@ def open_list(path: Path, config: SourceConfig, *, key: str, fit: Fit) -> Pictur
     cells = zip(names, partners, prompts, strict=True)
     return check_files(
         [_row(number, start, *row, paired=config.paired) for number, row in enumerate(cells, 1)],
-        where=str(path),
+        where=printable(str(path)),
         key=key,
         fit=fit,
         paired=config.paired,
         check=config.check,
         kind="lists no usable picture",
+        channels=channels,
     )
 
 
@@ -76,11 +83,12 @@ def _check_columns(path: Path, table: Table, config: SourceConfig, key: str) -> 
 def _row(number: int, start: Path, name: Any, partner: Any, prompt: Any, *, paired: bool) -> Row:
     if not isinstance(name, str) or not name:
         return Row(f"row {number}", start, problem=f"has no path, but {name!r}")
+    shown = printable(name)
     if paired and not (isinstance(partner, str) and partner):
-        return Row(name, start / name, problem=f"has no path of a partner, but {partner!r}")
+        return Row(shown, start / name, problem=f"has no path of a partner, but {partner!r}")
     if prompt is not None and not isinstance(prompt, str):
-        return Row(name, start / name, problem=f"has a prompt that is not text: {prompt!r}")
-    return Row(name, start / name, start / partner if paired else None, prompt or "")
+        return Row(shown, start / name, problem=f"has a prompt that is not text: {prompt!r}")
+    return Row(shown, start / name, start / partner if paired else None, prompt or "")
 
 
 def _read_table(path: Path, wanted: dict[str, str], key: str) -> Table:
@@ -118,9 +126,8 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> Table:
 
 
 def _read_jsonl(path: Path, wanted: Sequence[str]) -> Table:
-    known: dict[str, None] = {}
-    columns: dict[str, list[Any]] = {name: [] for name in wanted}
-    with path.open(encoding="utf-8") as file:
+    rows = []
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -130,21 +137,41 @@ def _read_jsonl(path: Path, wanted: Sequence[str]) -> Table:
                 raise ValueError(f"line {number}: {err}") from err
             if not isinstance(row, dict):
                 raise ValueError(f"line {number}: expected an object, got {line.strip()[:40]}")
-            known |= dict.fromkeys(row)
-            for name, cells in columns.items():
-                cells.append(row.get(name))
-    return Table(list(known), columns)
+            rows.append(row)
+    return _of_rows(rows, wanted)
+
+
+def _read_json(path: Path, wanted: Sequence[str]) -> Table:
+    """Read an array of objects, or of paths."""
+    rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(rows, list):
+        raise ValueError(f"expected an array of objects or of paths, got {type(rows).__name__}")
+    if all(isinstance(row, str) for row in rows):
+        return Table([_ONLY_COLUMN], {_ONLY_COLUMN: rows})
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"entry {number}: expected an object, got {json.dumps(row)[:40]}")
+    return _of_rows(rows, wanted)
+
+
+def _of_rows(rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> Table:
+    known: dict[str, None] = {}
+    for row in rows:
+        known |= dict.fromkeys(row)
+    return Table(list(known), {name: [row.get(name) for row in rows] for name in wanted})
 
 
 def _read_lines(path: Path, wanted: Sequence[str]) -> Table:
-    """Read one path per line; the only column is called "path"."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    return Table(["path"], {"path": [line for line in lines if line]})
+    """Read one path per line; the only column is called "path". Names need not be UTF-8, as on disk."""
+    lines = [line.strip() for line in path.read_text("utf-8-sig", "surrogateescape").splitlines()]
+    return Table([_ONLY_COLUMN], {_ONLY_COLUMN: [line for line in lines if line]})
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
     ".parquet": _read_parquet,
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
+    ".json": _read_json,
     ".txt": _read_lines,
+    ".list": _read_lines,
 }

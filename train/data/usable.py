@@ -34,8 +34,13 @@ def split_usable(
     return usable, tuple(skipped)
 
 
-def report_skipped(skipped: Sequence[str], total: int, *, key: str) -> None:
-    """Log what was left out: the first ones by name, and how many in all."""
+def report_skipped(skipped: Sequence[str], total: int, *, key: str, damaged: Sequence[str] = ()) -> None:
+    """Log what was left out: the first ones by name, and how many in all.
+
+    `damaged` are places that were read in part; they are no pictures and are not counted as such.
+    """
+    for line in damaged[:SHOWN]:
+        log.warning("%s: %s", key, line)
     for line in skipped[:SHOWN]:
         log.warning("%s: skipped %s", key, line)
     if skipped:
@@ -54,7 +59,7 @@ def sibling(key: str, name: str) -> str:
 
 
 def misfit(fit: Fit, hq: Tensor, lq: Tensor | None) -> str:
-    """Return why decoded pictures [3 h w] do not fit, or nothing."""
+    """Return why decoded pictures [c h w] do not fit, or nothing."""
     height, width = hq.shape[-2:]
     if problem := fit.problem(width, height):
         return problem

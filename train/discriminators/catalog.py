@@ -29,7 +29,7 @@ class AdversarialLoss(Protocol):
 DISCRIMINATORS: Registry[Any] = Registry("discriminator")
 """Name → module class with its options dataclass as `Options`, which is all that its constructor takes.
 
-``forward(image_pm1, *, with_features=False)`` takes [b 3 h w], [-1,1], and returns a `Judgement`; `in_file` is
+``forward(image_pm1, *, with_features=False)`` takes [b c h w], [-1,1], and returns a `Judgement`; `in_file` is
 the part that a weight file holds.
 """
 

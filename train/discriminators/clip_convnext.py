@@ -24,6 +24,7 @@ from hypir_core.errors import (
     WeightsNotFoundError,
 )
 
+from ..three_bands import three_bands
 from .binomial_blur import BinomialBlur
 from .judgement import Judgement
 
@@ -63,6 +64,8 @@ class ClipConvNextOptions:
     trunk_format: TrunkFormat = TrunkFormat.bf16
     checkpoint_trunk: bool = False
     """Compute the trunk's activations again in the backward pass: less memory, more time."""
+    channels: tuple[int, int, int] | None = None
+    """Which three of the generator's channels are shown to it as red, green and blue; must be said for bands."""
     width: int = 512
     """Channels inside the heads; a published head file has 512."""
 
@@ -74,7 +77,7 @@ class ClipConvNextOptions:
 class ClipConvNextDiscriminator(nn.Module):
     """Heads on the first three stages and on the pooled embedding of a frozen trunk.
 
-    Shapes: [b 3 h w], [-1,1], at least 64 px a side → logit maps of 1/16, 1/32 and 1/64 of the size, and [b 1].
+    Shapes: [b c h w], [-1,1], at least 64 px a side → logit maps of 1/16, 1/32 and 1/64 of the size, and [b 1].
     The trunk always stays in evaluation mode.
     """
 
@@ -84,6 +87,7 @@ class ClipConvNextDiscriminator(nn.Module):
 
     def __init__(self, options: ClipConvNextOptions):
         super().__init__()
+        self.shown = options.channels
         visual = _visual(options).requires_grad_(False).eval()
         if options.checkpoint_trunk:
             visual.set_grad_checkpointing(True)
@@ -109,13 +113,15 @@ class ClipConvNextDiscriminator(nn.Module):
 
         Raises:
             ShapeError: an image side is below 64 px.
+            ConfigError: there are other channels than three, and none are chosen.
         """
         if min(image_pm1.shape[-2:]) < LEAST_PX:
             raise ShapeError(
                 f"clip_convnext discriminator: expected at least {LEAST_PX} px a side, got "
                 f"{tuple(image_pm1.shape[-2:])}; raise data.crop_px"
             )
-        return self.heads(*self._look(image_pm1), with_features=with_features)
+        colours_pm1 = three_bands(image_pm1, self.shown, key="clip_convnext: options.channels")
+        return self.heads(*self._look(colours_pm1), with_features=with_features)
 
     def _look(self, image_pm1: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the levels and the embedding, in the heads' format; autocast leaves the trunk alone."""

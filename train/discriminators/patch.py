@@ -35,15 +35,26 @@ class PatchOptions:
     """Bound every convolution's gain to 1 (Miyato et al., arXiv 1802.05957)."""
     instance_norm: bool = False
     """Normalise every layer but the first and the last."""
+    in_channels: int | None = None
+    """Of the pictures that are judged; None: as many as the generator makes."""
 
     def __post_init__(self) -> None:
-        raise_all(at_least(self, 1, "features", "layers", "scales"))
+        raise_all(
+            at_least(
+                self,
+                1,
+                *(["in_channels"] if self.in_channels is not None else []),
+                "features",
+                "layers",
+                "scales",
+            )
+        )
 
 
 class PatchDiscriminator(nn.Module):
     """One stack of convolutions per scale; one map of logits each.
 
-    Shapes: [b 3 h w], [-1,1] → at scale s (1, 2, 4 …) about [b 1 h/(s·2^layers)−2 w/(s·2^layers)−2].
+    Shapes: [b in_channels h w], [-1,1] → at scale s (1, 2, 4 …) about [b 1 h/(s·2^layers)−2 w/(s·2^layers)−2].
     """
 
     Options = PatchOptions
@@ -83,7 +94,7 @@ class PatchDiscriminator(nn.Module):
 
 def _stack(options: PatchOptions) -> nn.Sequential:
     widths = [options.features * min(2**layer, 8) for layer in range(options.layers + 1)]
-    layers = [_layer(3, widths[0], 2, options, first=True)]
+    layers = [_layer(options.in_channels or 3, widths[0], 2, options, first=True)]
     for number, (inside, outside) in enumerate(pairwise(widths), 1):
         layers.append(_layer(inside, outside, 2 if number < options.layers else 1, options))
     return nn.Sequential(*layers, _conv(widths[-1], 1, 1, options))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from hypir_core.config import build
 from hypir_core.errors import ConfigError
 
 from ..config import DiscriminatorConfig, TrainConfig
+from ..config.checks import raise_all
 from ..players import Player, build_player
 from ..ramps import ramp_factor
 from ..run.sharding import at_rest, whole
+from ..three_bands import three_bands_problem
 from .catalog import ADVERSARIAL, DISCRIMINATORS, AdversarialLoss
 from .feature_matching import feature_matching
 from .judgement import Judgement, Logits
@@ -101,8 +103,8 @@ class Rival:
         return r1 is not None and step // self.player.config.every % r1.every == 0
 
 
-def build_rivals(config: TrainConfig, accelerator: Accelerator) -> tuple[Rival, ...]:
-    """Make every discriminator that `config` lists.
+def build_rivals(config: TrainConfig, accelerator: Accelerator, *, channels: int = 3) -> tuple[Rival, ...]:
+    """Make every discriminator that `config` lists, for pictures of so many channels.
 
     Raises:
         UnknownNameError: no such discriminator or adversarial loss.
@@ -114,13 +116,37 @@ def build_rivals(config: TrainConfig, accelerator: Accelerator) -> tuple[Rival, 
         raise ConfigError(
             [f"discriminators.{name}: {name} is what something else is called; rename it" for name in taken]
         )
-    return tuple(_rival(name, entry, config, accelerator) for name, entry in config.discriminators.items())
+    return tuple(
+        _rival(name, entry, config, accelerator, channels) for name, entry in config.discriminators.items()
+    )
 
 
-def _rival(name: str, entry: DiscriminatorConfig, config: TrainConfig, accelerator: Accelerator) -> Rival:
+def discriminator_options(entry: DiscriminatorConfig, *, where: str, channels: int) -> Any:
+    """Return the options of a discriminator that judges pictures of so many channels.
+
+    Raises:
+        UnknownNameError: no such discriminator.
+        ConfigError: options that it does not take, or that do not go with the channels.
+    """
+    options = build(DISCRIMINATORS.get(entry.name).Options, entry.options, where=f"{where}.options")
+    if hasattr(options, "channels"):
+        raise_all(three_bands_problem(options.channels, channels, key=f"{where}.options.channels"))
+    if not hasattr(options, "in_channels"):
+        return options
+    if options.in_channels not in {None, channels}:
+        raise ConfigError(
+            f"{where}.options.in_channels: is {options.in_channels}, and the generator makes {channels} channels; "
+            "leave it out"
+        )
+    return replace(options, in_channels=channels)
+
+
+def _rival(
+    name: str, entry: DiscriminatorConfig, config: TrainConfig, accelerator: Accelerator, channels: int
+) -> Rival:
     where = f"discriminators.{name}"
-    architecture = DISCRIMINATORS.get(entry.name)
-    module: Any = architecture(build(architecture.Options, entry.options, where=f"{where}.options"))
+    options = discriminator_options(entry, where=where, channels=channels)
+    module: Any = DISCRIMINATORS.get(entry.name)(options)
     if entry.weights:
         read_discriminator(module.in_file, entry.weights, key=f"{where}.weights")
     if config.channels_last:

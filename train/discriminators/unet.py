@@ -35,15 +35,19 @@ class UNetOptions:
     """Steps down and up again."""
     spectral_norm: bool = True
     """Bound the gain of every convolution between the first and the last to 1 (Miyato et al., arXiv 1802.05957)."""
+    in_channels: int | None = None
+    """Of the pictures that are judged; None: as many as the generator makes."""
 
     def __post_init__(self) -> None:
-        raise_all(at_least(self, 1, "features", "depth"))
+        raise_all(
+            at_least(self, 1, *(["in_channels"] if self.in_channels is not None else []), "features", "depth")
+        )
 
 
 class UNetDiscriminator(nn.Module):
     """Convolutions of stride 2 down, bilinear enlargement and convolutions up, shortcuts added in between.
 
-    Shapes: [b 3 h w], [-1,1], any size of at least 2^depth px → logits [b 1 h w].
+    Shapes: [b in_channels h w], [-1,1], any size of at least 2^depth px → logits [b 1 h w].
     """
 
     Options = UNetOptions
@@ -53,7 +57,7 @@ class UNetDiscriminator(nn.Module):
         normed = spectral_norm if options.spectral_norm else _as_it_is
         widths = [options.features * 2**level for level in range(options.depth + 1)]
         steps = list(pairwise(widths))
-        self.head = nn.Conv2d(3, options.features, 3, padding=1)
+        self.head = nn.Conv2d(options.in_channels or 3, options.features, 3, padding=1)
         self.down = nn.ModuleList(
             normed(nn.Conv2d(fine, coarse, 4, stride=2, padding=1, bias=False)) for fine, coarse in steps
         )

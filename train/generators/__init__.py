@@ -9,11 +9,11 @@ import torch
 from hypir_core.models.architectures import ARCHITECTURES
 from hypir_core.registry import Registry, lazy
 
-from ..config import GeneratorConfig, TrainConfig
+from ..config import TrainConfig
 from .base import Generator, GeneratorKind
-from .feed_forward import feed_forward, find_base, scale_in, sizes_of
+from .feed_forward import feed_forward, find_base, sizes_of
 
-__all__ = ["GENERATORS", "Generator", "GeneratorKind", "build_generator", "scale_of"]
+__all__ = ["GENERATORS", "Generator", "GeneratorKind", "build_generator"]
 
 GENERATORS: Registry[GeneratorKind] = Registry("generator")
 
@@ -29,7 +29,6 @@ for _name in ("compact", "rrdb"):
         GeneratorKind(
             make=partial(feed_forward, _name),
             check=partial(sizes_of, _name),
-            scale=partial(scale_in, _name),
             find=find_base,
         ),
         summary=ARCHITECTURES.entry(_name).summary,
@@ -45,13 +44,3 @@ def build_generator(config: TrainConfig, device: torch.device) -> Generator:
         WeightsError: `base_model` or a warm start cannot be read or does not fit.
     """
     return GENERATORS.get(config.generator.name).make(config, device)
-
-
-def scale_of(config: GeneratorConfig) -> int:
-    """Return high-quality pixels per low-quality pixel, without making the generator.
-
-    Raises:
-        UnknownNameError: no such generator.
-        ConfigError: an option that the generator does not take.
-    """
-    return GENERATORS.get(config.name).scale(config.options)

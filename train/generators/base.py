@@ -24,9 +24,11 @@ class Generator:
     scale: int
     """High-quality pixels per low-quality pixel."""
     restore: Callable[[nn.Module, Batch], Tensor]
-    """(prepared module, batch) → images [b 3 h·scale w·scale], [0,1] but not clamped."""
+    """(prepared module, batch) → images [b out_channels h·scale w·scale], [0,1] but not clamped."""
     spec: Callable[[ExportConfig, str], WeightsSpec]
     """(what the config says of the export, the trainer and its commit) → the spec for the file."""
+    in_channels: int = 3
+    out_channels: int = 3
     grain_px: int = 1
     """The sides of the high-quality pictures must divide by this."""
     base_hash: str = ""
@@ -46,7 +48,5 @@ class GeneratorKind:
     """The device is where the frozen parts go; `Generator.module` is moved by the player."""
     check: Callable[[Mapping[str, Any]], object]
     """Raises ConfigError for ``generator.options`` that it does not take; makes and reads nothing."""
-    scale: Callable[[Mapping[str, Any]], int]
-    """``generator.options`` → high-quality pixels per low-quality pixel; makes and reads nothing."""
     find: Callable[[TrainConfig], object]
     """Raises ConfigError or WeightsNotFoundError where a file to start from is absent; reads none."""

@@ -52,6 +52,8 @@ def feed_forward(architecture: str, config: TrainConfig, device: torch.device) -
         restore=lambda prepared, batch: prepared(batch.lq_01),
         spec=spec,
         grain_px=sizes["scale"],
+        in_channels=sizes["in_channels"],
+        out_channels=sizes["out_channels"],
     )
 
 
@@ -75,11 +77,6 @@ def sizes_of(architecture: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise ConfigError(problems)
     return known | dict(options)
-
-
-def scale_in(architecture: str, options: Mapping[str, Any]) -> int:
-    """Return the scale in `options`, or the architecture's own."""
-    return sizes_of(architecture, options)["scale"]
 
 
 def find_base(config: TrainConfig) -> None:

@@ -269,6 +269,4 @@ def _public_name(unet: Any, base: str | None) -> str:
     return Path(base).name if base else "unnamed"
 
 
-SD2_LORA = GeneratorKind(
-    make=sd2_lora, check=read_options, scale=lambda options: read_options(options).scale, find=find_files
-)
+SD2_LORA = GeneratorKind(make=sd2_lora, check=read_options, find=find_files)

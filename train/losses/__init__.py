@@ -22,7 +22,9 @@ from hypir_core.errors import ConfigError, nearest_hint
 from hypir_core.registry import Registry, lazy
 
 from ..config import LossConfig
+from ..config.checks import raise_all
 from ..ramps import Ramp, ramp_factor
+from ..three_bands import three_bands_problem
 
 ImageLoss = Callable[..., Tensor]
 
@@ -112,6 +114,18 @@ def read_loss_options(name: str, options: Mapping[str, Any]) -> Any:
     if problems:
         raise ConfigError(problems)
     return numbers
+
+
+def check_loss(name: str, config: LossConfig, channels: int) -> None:
+    """Refuse options that a loss does not take, and a network for colour before other channels.
+
+    Raises:
+        UnknownNameError: a loss that is not registered.
+        ConfigError: lists what is wrong.
+    """
+    options = read_loss_options(name, config.options)
+    if config.weight and hasattr(options, "channels"):
+        raise_all(three_bands_problem(options.channels, channels, key=f"losses.{name}.options.channels"))
 
 
 def _with_options(name: str, options: Mapping[str, Any], device: torch.device | None) -> ImageLoss:

@@ -17,13 +17,15 @@ from hypir_core.errors import ConfigError
 
 from ..config import Precision, Resume, TrainConfig
 from ..data.bad_files import BadFiles
+from ..data.checking import check_data
 from ..data.degrading import build_mixture
-from ..data.opening import open_place, open_source
+from ..data.opening import open_source
 from ..data.pairs import PairSequence
-from ..data.pictures import Fit
+from ..data.source import Channels
 from ..data.stream import PairStream, Position
+from ..data.wanted import channels_of, scale_of
 from ..discriminators import Rival, build_rivals
-from ..generators import Generator, build_generator, scale_of
+from ..generators import Generator, build_generator
 from ..losses import WeightedLoss, build_losses
 from ..options import check_files, check_options
 from ..players import GENERATOR, Player, build_player
@@ -35,7 +37,7 @@ from .run_folder import describe_run
 from .sharding import check_distribution, is_split
 from .starting_point import StartingPoint, choose_start
 from .tracking import Trackers, open_trackers
-from .validation import FixedPairs, fixed_pairs, least_side_px
+from .validation import FixedPairs, fixed_pairs
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +89,13 @@ def build(config: TrainConfig, *, write: bool = True) -> Run:
     """
     check_options(config)
     check_files(config)
+    check_data(config)
     accelerator = _accelerator(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    scale = scale_of(config.generator)
-    source = open_source(config.data, scale=scale)
-    _check_validation(config, scale)
+    scale, channels = scale_of(config.generator), channels_of(config.generator)
+    source = open_source(config.data, scale=scale, channels=channels)
     mixture = build_mixture(config.data.degrade, scale=scale, sharpen_target=config.data.sharpen_target)
     if write and accelerator.is_main_process:
         clear_leftovers(config.output_dir)
@@ -166,13 +168,6 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     )
 
 
-def _check_validation(config: TrainConfig, scale: int) -> None:
-    """Open validation.root once before anything heavy is read, to refuse what is not there."""
-    if config.validation:
-        fit = Fit(least_px=least_side_px(scale), scale=scale)
-        open_place(config.validation.root, config.validation.source, key="validation.root", fit=fit)
-
-
 def _check_start(config: TrainConfig, data_hash: str, accelerator: Accelerator) -> None:
     """Refuse a checkpoint that does not fit, but for the base model, which is not read yet."""
     settings = resume_settings(config, data_hash=data_hash)
@@ -198,7 +193,7 @@ def _players(
         accelerator=accelerator,
         max_steps=config.max_steps,
     )
-    return player, build_rivals(config, accelerator)
+    return player, build_rivals(config, accelerator, channels=generator.out_channels)
 
 
 def _report(
@@ -225,4 +220,7 @@ def _pairs(config: TrainConfig, generator: Generator, accelerator: Accelerator) 
     # A split network needs all processes for a pass; each then measures the same.
     if config.validation is None or not (accelerator.is_main_process or is_split(accelerator)):
         return None
-    return fixed_pairs(config.validation, scale=generator.scale, grain_px=generator.grain_px)
+    channels = Channels(hq=generator.out_channels, lq=generator.in_channels)
+    return fixed_pairs(
+        config.validation, scale=generator.scale, grain_px=generator.grain_px, channels=channels
+    )

@@ -20,6 +20,7 @@ MAY_CHANGE = (
     "max_steps",
     "threads",
     "data.root",
+    "data.roots",
     "data.source.lq_root",
     "data.source.path_prefix",
     "data.workers",

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from hypir_core.errors import MissingDependencyError
 
 from ..config import TrackingConfig
+from ..data.levels import viewable
 
 WANDB_ID = "wandb_id.txt"
 """In the run folder: which run of Weights & Biases it is."""
@@ -102,7 +103,7 @@ class Trackers:
 
 
 def picture_grid(rows: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Put pictures [3 h w] of any size into rows, each enlarged (nearest) to the largest of all.
+    """Put pictures [c h w] of any size into rows, each enlarged (nearest) to the largest of all.
 
     Two white pixels lie between them. Returns [3 H W], [0,1], on the CPU.
     """
@@ -111,7 +112,8 @@ def picture_grid(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     lines = []
     for row in rows:
         cells = [
-            F.interpolate(p[None].float().cpu().clamp(0, 1), (height, width), mode="nearest")[0] for p in row
+            F.interpolate(viewable(p)[None].float().cpu().clamp(0, 1), (height, width), mode="nearest")[0]
+            for p in row
         ]
         lines.append(torch.cat([F.pad(cell, (1, 1, 1, 1), value=1.0) for cell in cells], 2))
     return torch.cat(lines, 1)

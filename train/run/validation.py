@@ -14,12 +14,13 @@ from torch import Tensor
 
 from hypir_core.errors import ConfigError
 from hypir_core.image.resize import resize
-from hypir_core.metrics.fidelity import psnr_y, ssim
+from hypir_core.metrics.fidelity import psnr, psnr_y, ssim
 
 from ..config import LpipsConfig, ValidationConfig
 from ..data.batch import Batch
-from ..data.degrading import CLEAN
+from ..data.degrading import CLEAN, colour_problem
 from ..data.fixed import read_fixed
+from ..data.source import COLOUR, Channels
 from ..losses.perceptual import Lpips
 from ..players import load_trained_state, trained_state
 from .tracking import picture_grid
@@ -80,19 +81,21 @@ class Validated:
         return picture_grid(rows) if rows else None
 
 
-def least_side_px(scale: int) -> int:
-    """Return the least side of a picture that the metrics can be measured on."""
-    return max(LEAST_PX, 16 * scale)
-
-
-def recipes_for(config: ValidationConfig, *, scale: int) -> tuple[str, ...]:
+def recipes_for(config: ValidationConfig, *, scale: int, channels: int = 3) -> tuple[str, ...]:
     """Return the degradations that are measured for a generator that enlarges by `scale`.
 
     Raises:
-        ConfigError: bicubic is named where nothing is enlarged, so that it changes nothing.
+        ConfigError: bicubic is named where nothing is enlarged, so that it changes nothing; or none is named and none
+            is known for so many channels.
     """
+    if config.source.paired:
+        return config.recipes or (REALESRGAN,)  # not used
     if config.recipes is None:
-        return (REALESRGAN, CLEAN) if scale > 1 else (REALESRGAN,)
+        colour = () if colour_problem(REALESRGAN, channels) else (REALESRGAN,)
+        chosen = (*colour, CLEAN) if scale > 1 else colour
+        if not chosen:
+            raise ConfigError(f"validation.recipes: name a recipe for pictures of {channels} channels")
+        return chosen
     if scale == 1 and CLEAN in config.recipes:
         raise ConfigError(
             f"validation.recipes: {CLEAN} only shrinks, and a generator of scale 1 gets pictures of the target's "
@@ -101,7 +104,9 @@ def recipes_for(config: ValidationConfig, *, scale: int) -> tuple[str, ...]:
     return config.recipes
 
 
-def fixed_pairs(config: ValidationConfig, *, scale: int, grain_px: int) -> FixedPairs:
+def fixed_pairs(
+    config: ValidationConfig, *, scale: int, grain_px: int, channels: Channels = COLOUR
+) -> FixedPairs:
     """Read and degrade the first `count` pictures, the same way every time, and measure bicubic on them.
 
     A pair that bicubic enlargement already makes equal (a plain colour, a partner that is a copy) says nothing:
@@ -110,14 +115,15 @@ def fixed_pairs(config: ValidationConfig, *, scale: int, grain_px: int) -> Fixed
     Raises:
         ConfigError: no pair is left; names the recipe.
     """
-    config = replace(config, recipes=recipes_for(config, scale=scale))
-    least_px = max(least_side_px(scale), grain_px)
-    metrics: dict[str, Metric] = {"psnr_y": psnr_y, "ssim": ssim}
+    config = replace(config, recipes=recipes_for(config, scale=scale, channels=channels.hq))
+    least_px = max(LEAST_PX, 16 * scale, grain_px)
+    metrics: dict[str, Metric] = fidelity_of(channels.hq)
     if config.lpips:
         metrics["lpips"] = _lpips(config.lpips)
     by_recipe: dict[str, tuple[Batch, ...]] = {}
     bicubic: dict[str, Mapping[str, float]] = {}
-    for name, pairs in read_fixed(config, scale=scale, grain_px=grain_px, least_px=least_px).items():
+    fixed = read_fixed(config, scale=scale, grain_px=grain_px, least_px=least_px, channels=channels)
+    for name, pairs in fixed.items():
         measured = [(pair, _measure(metrics, _enlarge(pair), pair)) for pair in pairs]
         telling = [(pair, values) for pair, values in measured if math.isfinite(values["psnr_y"])]
         if not telling:
@@ -133,6 +139,19 @@ def fixed_pairs(config: ValidationConfig, *, scale: int, grain_px: int) -> Fixed
         by_recipe[name] = tuple(pair for pair, _ in telling)
         bicubic[name] = _means([values for _, values in telling])
     return FixedPairs(by_recipe, bicubic, metrics, config, _hash_of(by_recipe, config))
+
+
+def fidelity_of(channels: int) -> dict[str, Metric]:
+    """Return the measures of pictures of so many channels.
+
+    Bands have no luma: there ``psnr_y`` is the PSNR over all bands, and ``ssim`` the mean of the bands' own.
+    """
+    if channels in {1, 3}:
+        return {"psnr_y": psnr_y, "ssim": ssim}
+    return {
+        "psnr_y": psnr,
+        "ssim": lambda image, target: ssim(image.transpose(0, 1), target.transpose(0, 1)).mean(),
+    }
 
 
 def validate(pairs: FixedPairs, restore: Callable[[Batch], Tensor]) -> Validated:
