@@ -84,13 +84,13 @@ class WeightsNotFoundError(WeightsError):
 
 
 class MissingDependencyError(HypirError, ImportError):
-    """An optional package is not installed."""
+    """An optional package is not installed; without an `extra` that holds it, it is installed by its own name."""
 
-    def __init__(self, package: str, extra: str, purpose: str):
+    def __init__(self, package: str, extra: str | None, purpose: str):
         self.package, self.extra = package, extra
+        wanted = f"'onestep-restore[{extra}]'" if extra else package
         super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed; "
-            f"run: pip install 'onestep-restore[{extra}]'"
+            f"{purpose} needs the package {package!r}, which is not installed; run: pip install {wanted}"
         )
 
 
@@ -103,14 +103,18 @@ class Cancelled(HypirError):  # noqa: N818  # a request, not a fault
 
 
 class TrainingDivergedError(HypirError, RuntimeError):
-    """A loss term is no longer finite."""
+    """A loss, gradient or weight is not finite, or far beyond what it was; `advice` says what to do."""
 
-    def __init__(self, step: int, term: str, value: float):
+    def __init__(
+        self,
+        step: int,
+        term: str,
+        value: float,
+        *,
+        advice: str = "lower the learning rate or the weight of this term",
+    ):
         self.step, self.term, self.value = step, term, value
-        super().__init__(
-            f"training diverged at step {step}: {term} = {value}; "
-            "lower the learning rate or the weight of this term, or resume from an earlier checkpoint"
-        )
+        super().__init__(f"training diverged at step {step}: {term} = {value}; {advice}")
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:

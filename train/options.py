@@ -1,19 +1,21 @@
-"""Names and options that a config leaves to the things it names: all of them checked before anything is made."""
+"""Names, options and files that a config leaves to the things it names: all checked before anything is made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from hypir_core.config import build
 from hypir_core.errors import ConfigError, UnknownNameError
 
 from .config import TrainConfig
 from .config.checks import raise_all
-from .data.wanted import channels_of
+from .data.wanted import channels_of, scale_of
 from .discriminators import ADVERSARIAL
 from .discriminators.rival import discriminator_options
 from .generators import GENERATORS
 from .losses import check_loss
+from .run.validation import recipes_for
 from .three_bands import three_bands_problem
 
 
@@ -25,8 +27,39 @@ def check_options(config: TrainConfig) -> None:
     Raises:
         ConfigError: lists every one of them, each with the nearest name.
     """
+    _check_all(_checks(config))
+    _check_all(_checks_with_scale(config))
+
+
+def check_files(config: TrainConfig) -> None:
+    """Refuse weights to start from that are not there; they are looked for, not read.
+
+    Raises:
+        ConfigError: lists every setting whose file is absent.
+        WeightsNotFoundError: the generator's base is nowhere to be found.
+    """
+    named: dict[str, object] = {
+        f"discriminators.{name}.weights": entry.weights for name, entry in config.discriminators.items()
+    }
+    named |= {
+        f"losses.{name}.options.backbone": loss.options.get("backbone")
+        for name, loss in config.losses.items()
+    }
+    if config.validation and config.validation.lpips:
+        named["validation.lpips.backbone"] = config.validation.lpips.backbone
+    raise_all(
+        [
+            f"{key}: there is no file {path}; check the path"
+            for key, path in named.items()
+            if path and not Path(str(path)).is_file()
+        ]
+    )
+    GENERATORS.get(config.generator.name).find(config)
+
+
+def _check_all(checks: Iterator[tuple[str, Callable[[], object]]]) -> None:
     problems: list[str] = []
-    for key, check in _checks(config):
+    for key, check in checks:
         try:
             check()
         except ConfigError as err:
@@ -56,3 +89,10 @@ def _checks(config: TrainConfig) -> Iterator[tuple[str, Callable[[], object]]]:
                 ADVERSARIAL.get(entry.loss), entry.loss_options, where=f"{where}.loss_options"
             ),
         )
+
+
+def _checks_with_scale(config: TrainConfig) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield what can only be asked when the generator's options are known to be right."""
+    if validation := config.validation:
+        scale, channels = scale_of(config.generator), channels_of(config.generator).hq
+        yield "validation.recipes", lambda: recipes_for(validation, scale=scale, channels=channels)

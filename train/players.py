@@ -12,11 +12,18 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from hypir_core.errors import ConfigError, TrainingDivergedError
+from hypir_core.errors import TrainingDivergedError
 
-from .config import EmaConfig, LrShape, Optimiser, OptimiserConfig
+from .config import EmaConfig, LrShape, OptimiserConfig
 from .ema import Ema
+from .optimisers import build_optimiser
 from .run.sharding import at_rest, like, optimiser_state_like, whole
+
+GENERATOR = "generator"
+"""Name of the player that restores; the others are called as in ``discriminators``."""
+
+SETTINGS = frozenset({"lr", "initial_lr", "betas", "eps", "weight_decay"})
+"""What of an optimiser's groups comes from the config; the rest it keeps there for itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +60,34 @@ class Player:
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
 
+    def load_weights(self, state: Mapping[str, Any], accelerator: Accelerator) -> None:
+        """Take over weights and moving average only; an average that the state lacks starts at the weights."""
+        module = accelerator.unwrap_model(self.module)
+        load_trained_state(module, state["weights"])
+        if self.ema:
+            start = {"shadow": trained_state(module), "updates": 0}
+            self.ema.load_state_dict(state["ema"] or start)
+
+    def load_optimiser(self, state: Mapping[str, Any]) -> None:
+        """Take over what the optimiser has learnt, and the place in the schedule; the settings stay this run's."""
+        own = [{key: group[key] for key in SETTINGS & group.keys()} for group in self.optimiser.param_groups]
+        self.optimiser.load_state_dict(optimiser_state_like(state["optimiser"], self.optimiser))
+        for group, settings in zip(self.optimiser.param_groups, own, strict=True):
+            group.update(settings)
+        self.load_schedule(state)
+
+    def load_schedule(self, state: Mapping[str, Any]) -> None:
+        """Take over the place in the schedule; the curve stays this run's."""
+        schedule = self.lr_schedule
+        schedule.load_state_dict({**state["lr_schedule"], "base_lrs": schedule.base_lrs})
+        rates = [
+            base * factor(schedule.last_epoch)
+            for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
+
 
 def build_player(
     name: str,
@@ -66,7 +101,7 @@ def build_player(
 ) -> Player:
     """Make a player of what `module` has to train, on the accelerator's device; it moves from step `start` on."""
     module = module.to(accelerator.device)
-    optimiser = _optimiser(name, module, config)
+    optimiser = build_optimiser(name, module, config)
     moves = math.ceil(max_steps / config.every) - math.ceil(start / config.every)
     lr_schedule = LambdaLR(optimiser, lambda move: lr_factor(config, move, moves))
     prepared_module, prepared_optimiser = accelerator.prepare(module, optimiser)
@@ -75,7 +110,7 @@ def build_player(
     return Player(name, prepared_module, prepared_optimiser, lr_schedule, config, average)
 
 
-def move(player: Player, accelerator: Accelerator, step: int) -> Tensor:
+def optimiser_step(player: Player, accelerator: Accelerator, step: int) -> Tensor:
     """Make one optimiser step with the gradients at hand and clear them; return the norm before clipping.
 
     The schedule advances once per optimiser step, and the average follows it. With fp16, a step that the loss
@@ -134,6 +169,13 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
     return parameters | buffers
 
 
+def averaged_state(player: Player, accelerator: Accelerator) -> dict[str, Tensor]:
+    """Return the tensors that restore best: the moving average, or the weights themselves where there is none."""
+    if player.ema:
+        return player.ema.shadow
+    return trained_state(accelerator.unwrap_model(player.module))
+
+
 def load_trained_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy tensors made by `trained_state` into a module of the same build."""
     with torch.no_grad():
@@ -145,29 +187,3 @@ def _owner(buffer: str, owning: set[str]) -> str | None:
     parts = buffer.split(".")[:-1]
     heads = (".".join(parts[:end]) for end in range(len(parts), -1, -1))
     return next((head for head in heads if head in owning), None)
-
-
-def _optimiser(name: str, module: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    parameters = [group for group in groups if group["params"]]
-    rule: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
-    if config.kind is Optimiser.adamw8bit:
-        return _adamw_8bit(name)(parameters, **rule)
-    kind = {Optimiser.adamw: torch.optim.AdamW, Optimiser.adam: torch.optim.Adam}[config.kind]
-    fused = all(p.device.type in {"cpu", "cuda"} for p in trained)
-    return kind(parameters, fused=fused, **rule)
-
-
-def _adamw_8bit(name: str) -> type[torch.optim.Optimizer]:
-    try:
-        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
-    except ImportError as err:
-        raise ConfigError(
-            f"optimiser.kind of {name}: adamw8bit needs the package bitsandbytes, which is not installed; "
-            "run: pip install bitsandbytes, or set kind to adamw"
-        ) from err
-    return AdamW8bit

@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from hypir_core.errors import ConfigError, HypirError
+from hypir_core.errors import ConfigError, HypirError, MissingDependencyError
 from train.config import CheckpointConfig, EmaConfig, LrShape, Optimiser, OptimiserConfig
 from train.data.stream import Position
-from train.players import Player, build_player, lr_factor, move, trained_state
+from train.players import Player, build_player, lr_factor, optimiser_step, trained_state
 from train.run import checkpoint
 from train.run.checkpoint import Best, load_checkpoint, newest_checkpoint, save_checkpoint
 
@@ -33,7 +33,7 @@ def make_player(accelerator: Accelerator, *, steps: int) -> Player:
     )
     for step in range(steps):
         player.module(torch.ones(2, 4)).square().sum().backward()
-        move(player, accelerator, step)
+        optimiser_step(player, accelerator, step)
     return player
 
 
@@ -57,7 +57,7 @@ def test_only_what_is_trained_and_its_buffers_are_kept(accelerator):
 def test_everything_comes_back(tmp_path, accelerator):
     player = make_player(accelerator, steps=3)
     torch.rand(3)
-    best = Best(2, "psnr_y", 30.0)
+    best = Best(step=2, metric="psnr_y", value=30.0)
     folder = save(tmp_path, player, accelerator, 3, best=best)
     expected_draw = torch.rand(4)
     other = make_player(accelerator, steps=7)
@@ -113,7 +113,13 @@ def test_an_interrupted_write_leaves_the_previous_one_whole(
 def test_keeps_the_last_ones_and_the_best(tmp_path, accelerator):
     player = make_player(accelerator, steps=1)
     for step in range(1, 6):
-        save(tmp_path, player, accelerator, step, best=Best(2, "psnr_y", 1.0) if step >= 2 else None)
+        save(
+            tmp_path,
+            player,
+            accelerator,
+            step,
+            best=Best(step=2, metric="psnr_y", value=1.0) if step >= 2 else None,
+        )
     left = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
     assert left == ["step-00000002", "step-00000004", "step-00000005"]
 
@@ -140,7 +146,9 @@ def test_lr_follows_warmup_then_the_curve():
 def test_the_8_bit_optimiser_says_what_it_needs(accelerator, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
-    with pytest.raises(ConfigError, match=r"optimiser\.kind of generator: .* pip install bitsandbytes"):
+    with pytest.raises(
+        MissingDependencyError, match=r"optimiser\.kind=adamw8bit of generator .* pip install bitsandbytes"
+    ):
         eight_bit_player(accelerator)
 
 
@@ -167,11 +175,11 @@ def eight_bit_player(accelerator: Accelerator) -> Player:
 def step_on_ones(player: Player, accelerator: Accelerator, steps: int) -> None:
     for step in range(steps):
         player.module(torch.ones(2, 128)).square().sum().backward()
-        move(player, accelerator, step)
+        optimiser_step(player, accelerator, step)
 
 
 def test_a_gradient_is_clipped_and_its_own_norm_reported(accelerator):
     player = make_player(accelerator, steps=0)
     (1e3 * player.module(torch.ones(2, 4))).sum().backward()
-    reported = move(player, accelerator, 0)
+    reported = optimiser_step(player, accelerator, 0)
     assert float(reported) > 100

@@ -18,8 +18,8 @@ from train.run import recipe
 from train.run.building import Run, build
 from train.run.checkpoint import newest_checkpoint
 from train.run.logbook import StepLog
+from train.run.meter import Meter
 from train.run.recipe import discriminator_step, generator_losses, generator_step, train
-from train.run.tracking import Meter
 
 pytestmark = pytest.mark.tiny
 

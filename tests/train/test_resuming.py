@@ -80,10 +80,10 @@ def test_a_setting_that_the_checkpoint_lacks_must_be_at_its_default(photos, half
     with pytest.raises(ConfigError) as caught:
         train(tiny(photos, run, "share_batch=false"))
     assert caught.value.problems == (
-        "data.pool.size: the checkpoint step-00000002 was made with 0, now it is 16; set it back, or use another "
-        "output_dir",
-        "share_batch: the checkpoint step-00000002 was made with True, now it is False; set it back, or use "
-        "another output_dir",
+        "data.pool.size: the checkpoint step-00000002 was made with 0, now it is 16; set it back, or go on all "
+        "the same with checkpoint.resume=all, or use another output_dir",
+        "share_batch: the checkpoint step-00000002 was made with True, now it is False; set it back, or go "
+        "on all the same with checkpoint.resume=all, or use another output_dir",
     )
 
 

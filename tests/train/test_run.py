@@ -20,12 +20,12 @@ from hypir_core.weights.tensors import read_tensors
 from tests.train.equality import assert_equal
 from train.__main__ import main
 from train.config import TrainConfig, load_config
-from train.players import move
+from train.players import optimiser_step
 from train.run.building import build
 from train.run.checkpoint import newest_checkpoint
 from train.run.logbook import StepLog
+from train.run.meter import Meter
 from train.run.recipe import generator_losses, generator_step, train
-from train.run.tracking import Meter
 
 pytestmark = pytest.mark.tiny
 
@@ -125,7 +125,7 @@ def test_one_batch_can_be_learnt(photos, tmp_path):
     for step in range(60):
         losses = generator_losses(run, 0, run.player.module(batch.lq_01), batch)
         run.accelerator.backward(losses.total)
-        move(run.player, run.accelerator, step)
+        optimiser_step(run.player, run.accelerator, step)
         values.append(float(losses.total.detach()))
     assert values[-1] <= 0.5 * values[0]
 

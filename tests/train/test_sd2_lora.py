@@ -31,7 +31,7 @@ from train.run.building import Run, build
 from train.run.checkpoint import newest_checkpoint
 from train.run.export import write_weights
 from train.run.recipe import train
-from train.run.validation import averaged_weights
+from train.run.validation import using_weights
 
 pytestmark = pytest.mark.tiny
 
@@ -173,7 +173,7 @@ def test_prompts_that_are_cut_are_counted_and_told_once(tiny, photos, tmp_path, 
     said = [record.message for record in caplog.records if "cut" in record.message]
     assert len(said) == 1
     assert re.fullmatch(
-        r"step 2  2 of 3 prompts seen so far were cut, for instance '(the cat|coffee) .{72,73} …': the prompt is "
+        r"step 2  2 of 3 different prompts seen so far were cut, for instance '(the cat|coffee) .{72,73} …': the prompt is "
         r"longer than 75 tokens: its last \d+ tokens were not used",
         said[0],
     )
@@ -257,7 +257,7 @@ def test_forty_steps_in_two_goes_are_forty_steps_and_what_is_exported_restores_t
 
     run = build(straight)
     exported = restored_by_the_engine(golden, tmp_path / "straight" / "generator_ema.safetensors", picture_01)
-    with averaged_weights(run.player.module, run.player.ema):
+    with using_weights(run.player.module, run.player.ema.shadow):
         average = restored_by_the_trainer(run.generator, picture_01)
     raw = restored_by_the_trainer(run.generator, picture_01)
     torch.testing.assert_close(exported, average, atol=1e-5, rtol=0)

@@ -1,7 +1,7 @@
 """Everything a training run is told, as frozen dataclasses. Defaults live here and nowhere else."""
 
 from .data import Crop, DataConfig, DegradeOn, PoolConfig, RecipeShare, RootShare
-from .keeping import CheckpointConfig, ExportConfig, TrackingConfig, ValidationConfig
+from .keeping import CheckpointConfig, ExportConfig, Resume, TrackingConfig, ValidationConfig
 from .players import (
     DiscriminatorConfig,
     EmaConfig,
@@ -15,7 +15,8 @@ from .players import (
     OptimiserConfig,
     R1Config,
 )
-from .run import PRESETS, Precision, TrainConfig, load_config
+from .presets import PRESETS
+from .run import Precision, TrainConfig, load_config
 from .source import SourceConfig, SourceKind
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Precision",
     "R1Config",
     "RecipeShare",
+    "Resume",
     "RootShare",
     "SourceConfig",
     "SourceKind",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from hypir_core.config import strict
@@ -27,10 +28,11 @@ class ValidationConfig:
     """Pictures used, the first ones by name, or as listed."""
     most_px: int | None = None
     """Longest side that is used, from the middle of the picture; for generators that need much memory."""
-    recipes: tuple[str, ...] = ("realesrgan", "bicubic")
+    recipes: tuple[str, ...] | None = None
+    """Degradations that are measured; None: realesrgan, and bicubic where the generator enlarges."""
     seed: int = 0
     images: int = 4
-    """How many of them are shown as pictures."""
+    """How many of them per recipe are written as pictures, to ``validation/`` and the trackers."""
     best: str = "psnr_y"
     """Mean over the recipes of this metric decides which checkpoint is the best: psnr_y, ssim or lpips."""
     lpips: LpipsConfig | None = None
@@ -52,9 +54,22 @@ class ValidationConfig:
                     if self.best not in metrics
                     else []
                 ),
-                *(["recipes must name at least one recipe"] if not self.recipes else []),
+                *(["recipes must name at least one recipe, or be null"] if self.recipes == () else []),
             ]
         )
+
+
+class Resume(str, Enum):
+    """What a run takes over from a checkpoint in its folder."""
+
+    exact = "exact"
+    """everything; the settings must be the same, and the run goes on as if it had never stopped"""
+    all = "all"
+    """everything that still fits the present settings, pictures and processes; what changes is listed"""
+    weights = "weights"
+    """weights and averages only; step, optimisers and data start anew"""
+    never = "never"
+    """nothing; a folder that holds a checkpoint is refused"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +82,19 @@ class CheckpointConfig:
     keep_last: int = 2
     keep_best: bool = True
     """Also keep the checkpoint with the best validation."""
-    resume: bool = True
-    """Go on from the newest checkpoint in output_dir; false refuses a folder that has one."""
+    resume: Resume = Resume.exact
+    """What is taken over from the checkpoint: exact, all, weights or never."""
+    resume_from: Path | None = None
+    """Which checkpoint: the name of one in output_dir (step-00001000), or the folder of any; None: the newest."""
 
     def __post_init__(self) -> None:
-        raise_all(at_least(self, 1, "every", "keep_last"))
+        never = self.resume is Resume.never and self.resume_from is not None
+        raise_all(
+            [
+                *at_least(self, 1, "every", "keep_last"),
+                *(["resume_from is not used with resume=never"] if never else []),
+            ]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

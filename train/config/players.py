@@ -20,7 +20,11 @@ class Optimiser(str, Enum):
     adamw = "adamw"
     adam = "adam"
     adamw8bit = "adamw8bit"
-    """AdamW whose state takes a quarter of the memory, by bitsandbytes, which must be installed"""
+    """AdamW whose state takes a quarter of the memory; needs the package bitsandbytes"""
+    schedule_free = "schedule_free"
+    """AdamW that averages its weights instead of lowering the learning rate; needs the package schedulefree"""
+    prodigy = "prodigy"
+    """finds the learning rate by itself, `lr` is a factor on it (1); needs the package prodigyopt"""
 
 
 class LrShape(str, Enum):
@@ -101,6 +105,7 @@ class FeatureMatchingConfig:
     weight: float = 1.0
     """Weight of the term in the generator's loss."""
     ramp: Ramp = field(default_factory=Ramp)
+    """When the term comes in; not before the discriminator's own ramp has begun."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from hypir_core.config import build, load_yaml, merge, parse_assignments, strict
+from hypir_core.config import build, strict
 
 from .checks import at_least, raise_all
 from .data import DataConfig
 from .keeping import CheckpointConfig, ExportConfig, TrackingConfig, ValidationConfig
 from .players import DiscriminatorConfig, GeneratorConfig, LossConfig
-
-PRESETS = Path(__file__).parent.parent / "presets"
+from .presets import apply_assignments, find_preset, read_preset
 
 
 class Precision(str, Enum):
@@ -44,6 +43,8 @@ class TrainConfig:
     """CPU threads of the training process; 0 leaves torch's choice."""
     channels_last: bool = False
     """Memory layout for convolutional generators; quicker on most CPUs and tensor cores."""
+    compile: bool = False
+    """Let torch.compile make the generator quicker; the first steps take minutes, and results differ by rounding."""
     accumulation: int = 1
     """Forward passes per optimiser step."""
     generator: GeneratorConfig
@@ -75,10 +76,8 @@ def load_config(preset: str, assignments: list[str]) -> TrainConfig:
     """Read a preset (a path, or the name of one in ``train/presets``) with ``key=value`` on top.
 
     Raises:
+        UnknownNameError: there is no such preset.
         ConfigError: lists every unknown key, wrong type and failed check.
     """
-    path = Path(preset)
-    named = PRESETS / f"{preset.removesuffix('.yaml')}.yaml"
-    if not path.exists() and named.exists():
-        path = named
-    return build(TrainConfig, merge(load_yaml(path), parse_assignments(assignments)), where=path.name)
+    path = find_preset(preset)
+    return build(TrainConfig, apply_assignments(read_preset(path), assignments), where=path.name)

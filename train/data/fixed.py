@@ -44,7 +44,7 @@ def read_fixed(
     ]
     if source.paired:
         return {GIVEN: tuple(_given(item) for item in items)}
-    return {name: _degraded(items, name, seed=config.seed, scale=scale) for name in config.recipes}
+    return {name: _degraded(items, name, seed=config.seed, scale=scale) for name in config.recipes or ()}
 
 
 def _first(source: Source, count: int) -> Iterator[Item]:

@@ -49,8 +49,10 @@ class Rival:
         is left aside, for it would wait for gradients that never come.
         """
         matching = self.config.feature_matching
-        weight = self.config.weight * ramp_factor(self.config.ramp, step)
-        match_weight = matching.weight * ramp_factor(matching.ramp, step) if matching else 0.0
+        begun = ramp_factor(self.config.ramp, step)
+        weight = self.config.weight * begun
+        # Features of a discriminator that has not begun to learn are noise.
+        match_weight = matching.weight * ramp_factor(matching.ramp, step) if matching and begun else 0.0
         if not (weight or match_weight):
             return {}
         module = accelerator.unwrap_model(self.player.module)

@@ -11,7 +11,7 @@ from hypir_core.registry import Registry, lazy
 
 from ..config import TrainConfig
 from .base import Generator, GeneratorKind
-from .feed_forward import feed_forward, sizes_of
+from .feed_forward import feed_forward, find_base, sizes_of
 
 __all__ = ["GENERATORS", "Generator", "GeneratorKind", "build_generator"]
 
@@ -26,7 +26,11 @@ GENERATORS.add(
 for _name in ("compact", "rrdb"):
     GENERATORS.add(
         _name,
-        GeneratorKind(make=partial(feed_forward, _name), check=partial(sizes_of, _name)),
+        GeneratorKind(
+            make=partial(feed_forward, _name),
+            check=partial(sizes_of, _name),
+            find=find_base,
+        ),
         summary=ARCHITECTURES.entry(_name).summary,
     )
 

@@ -33,6 +33,8 @@ class Generator:
     """The sides of the high-quality pictures must divide by this."""
     base_hash: str = ""
     """What the trained tensors only make sense with, as a hash; empty where they stand alone."""
+    frozen: tuple[nn.Module, ...] = ()
+    """Networks outside `module` that only help, for counting memory."""
     notes: Callable[[], tuple[str, ...]] = tuple
     """What a person should know of the batches so far, each sentence once; the main process asks with
     every line of its log."""
@@ -46,3 +48,5 @@ class GeneratorKind:
     """The device is where the frozen parts go; `Generator.module` is moved by the player."""
     check: Callable[[Mapping[str, Any]], object]
     """Raises ConfigError for ``generator.options`` that it does not take; makes and reads nothing."""
+    find: Callable[[TrainConfig], object]
+    """Raises ConfigError or WeightsNotFoundError where a file to start from is absent; reads none."""

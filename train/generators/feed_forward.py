@@ -79,6 +79,19 @@ def sizes_of(architecture: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return known | dict(options)
 
 
+def find_base(config: TrainConfig) -> None:
+    """Refuse a `base_model` that is no file.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    if config.base_model is not None and not Path(config.base_model).is_file():
+        raise ConfigError(
+            f"base_model: there is no file {config.base_model}; give a weight file of the same generator, or "
+            "base_model=null for random weights"
+        )
+
+
 def _start_from(module: nn.Module, path: Path) -> None:
     advice = "change generator.options to the sizes of the file"
     tensors = read_fitting(path, module.state_dict(), key="base_model", what="generator", advice=advice)

@@ -97,13 +97,20 @@ def sd2_lora(config: TrainConfig, device: torch.device) -> Generator:
         WeightsError: a file cannot be read or does not fit.
     """
     options = read_options(config.generator.options)
-    try:
-        files = locate_base(config.base_model)
-    except WeightsNotFoundError as err:
-        raise WeightsNotFoundError(f"base_model: {err}\nthen set base_model=PATH") from err
-    return sd2_lora_on(
-        load_base(files, dtype=FROZEN_DTYPE[config.precision]), options, base=config.base_model, device=device
-    )
+    backbone = load_base(_locate_base(config), dtype=FROZEN_DTYPE[config.precision])
+    return sd2_lora_on(backbone, options, base=config.base_model, device=device)
+
+
+def find_files(config: TrainConfig) -> None:
+    """Look for the base model and the LoRA to start from.
+
+    Raises:
+        WeightsNotFoundError: one of them is nowhere to be found; names the key.
+    """
+    _locate_base(config)
+    options = read_options(config.generator.options)
+    if options.lora is not None:
+        _locate_lora(options.lora)
 
 
 def sd2_lora_on(
@@ -137,7 +144,7 @@ def sd2_lora_on(
         with torch.no_grad():
             image_01 = resize(batch.lq_01, (h * options.scale, w * options.scale)).clamp(0, 1)
             z = vae.encode((image_01 * 2 - 1).to(vae.dtype)).latent_dist.mean.float()
-        condition = condition_of(batch.prompts or ("",) * len(batch))
+        condition = condition_of(batch.prompts or ("",) * len(batch), count=unet.training)
 
         def predict(z: Tensor) -> Tensor:
             return prepared(z, options.model_t, condition, return_dict=False)[0]
@@ -170,16 +177,29 @@ def sd2_lora_on(
         spec=spec,
         grain_px=math.lcm(2**levels, options.scale),
         base_hash=base_hash,
+        frozen=(vae,),
         notes=cut_prompts.notes,
     )
 
 
-def _read_start(backbone: Backbone, options: Sd2LoraOptions) -> Lora:
-    """Read the LoRA to start from and check it against the base model and the other options."""
+def _locate_base(config: TrainConfig) -> Any:
     try:
-        path = locate_lora(None if options.lora == AUTO else options.lora)
+        return locate_base(config.base_model)
+    except WeightsNotFoundError as err:
+        raise WeightsNotFoundError(f"base_model: {err}\nthen set base_model=PATH") from err
+
+
+def _locate_lora(lora: str) -> Path:
+    try:
+        return locate_lora(None if lora == AUTO else lora)
     except WeightsNotFoundError as err:
         raise WeightsNotFoundError(f"generator.options.lora: {err}\nthen set it to the file") from err
+
+
+def _read_start(backbone: Backbone, options: Sd2LoraOptions) -> Lora:
+    """Read the LoRA to start from and check it against the base model and the other options."""
+    assert options.lora is not None
+    path = _locate_lora(options.lora)
     lora = read_lora(path, adaptable_modules(dict(backbone.unet.named_parameters())))
     stated = lora.spec or LoraSpec(rank=lora.rank, alpha=lora.alpha)
     require_prediction(backbone, stated.prediction)
@@ -210,13 +230,11 @@ def _rank(options: Sd2LoraOptions, start: Lora | None) -> int:
     return start.rank
 
 
-def _conditions(
-    backbone: Backbone, device: torch.device, cut_prompts: CutPrompts
-) -> Callable[[Sequence[str]], Tensor]:
+def _conditions(backbone: Backbone, device: torch.device, cut_prompts: CutPrompts) -> Callable[..., Tensor]:
     """Return a function from prompts to what the UNet's cross-attention reads, [b 77 width] on `device`.
 
-    The empty prompt is encoded here. The text encoder goes to the device with the first other one. Every prompt
-    is counted in `cut_prompts`.
+    The empty prompt is encoded here. The text encoder goes to the device with the first other one. Prompts are
+    counted in `cut_prompts` when the function is called with `count`: those of training, not of validation.
     """
 
     @lru_cache(maxsize=PROMPTS_KEPT)
@@ -226,11 +244,12 @@ def _conditions(
         tokens = tokenize(prompt, backbone.tokenizer, vocabulary=backbone.vocabulary)
         return encode_prompt(backbone.text_encoder, tokens.ids).to(device), tokens
 
-    def conditions_of(prompts: Sequence[str]) -> Tensor:
+    def conditions_of(prompts: Sequence[str], *, count: bool) -> Tensor:
         conditions = []
         for prompt in prompts:
             condition, tokens = encode(prompt)
-            cut_prompts.count(prompt, tokens)
+            if count:
+                cut_prompts.count(prompt, tokens)
             conditions.append(condition)
         return torch.cat(conditions)
 
@@ -255,4 +274,4 @@ def _public_name(unet: Any, base: str | None) -> str:
     return Path(base).name if base else "unnamed"
 
 
-SD2_LORA = GeneratorKind(make=sd2_lora, check=read_options)
+SD2_LORA = GeneratorKind(make=sd2_lora, check=read_options, find=find_files)

@@ -1,18 +1,21 @@
-"""Everything a step needs, made from the settings and brought to the newest checkpoint."""
+"""Everything a step needs, made from the settings and brought to the checkpoint that the run goes on from."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
 
 from hypir_core.errors import ConfigError
 
-from ..config import Precision, TrainConfig
+from ..config import Precision, Resume, TrainConfig
 from ..data.bad_files import BadFiles
 from ..data.checking import check_data
 from ..data.degrading import build_mixture
@@ -20,16 +23,20 @@ from ..data.opening import open_source
 from ..data.pairs import PairSequence
 from ..data.source import Channels
 from ..data.stream import PairStream, Position
+from ..data.wanted import channels_of, scale_of
 from ..discriminators import Rival, build_rivals
 from ..generators import Generator, build_generator
 from ..losses import WeightedLoss, build_losses
-from ..options import check_options
-from ..players import Player, build_player
-from .checkpoint import Best, load_checkpoint, newest_checkpoint
-from .resuming import resume_settings
+from ..options import check_files, check_options
+from ..players import GENERATOR, Player, build_player
+from .checkpoint import Best, Resumed, check_exact, load_checkpoint
+from .checkpoint_folders import clear_leftovers, read_about
+from .divergence import Watch
+from .resuming import BASE_HASH, resume_settings
 from .run_folder import describe_run
 from .sharding import check_distribution, is_split
-from .tracking import Tracker, open_trackers
+from .starting_point import StartingPoint, choose_start
+from .tracking import Trackers, open_trackers
 from .validation import FixedPairs, fixed_pairs
 
 log = logging.getLogger(__name__)
@@ -37,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Run:
-    """Everything a step needs. Only `best` changes."""
+    """Everything a step needs. Only `best`, `validated` and `aside` change."""
 
     config: TrainConfig
     accelerator: Accelerator
@@ -47,12 +54,22 @@ class Run:
     losses: tuple[WeightedLoss, ...]
     stream: PairStream
     pairs: FixedPairs | None
-    trackers: tuple[Tracker, ...]
+    trackers: Trackers
+    watch: Watch
     settings: Mapping[str, object]
     commit: str
+    pictures: int
+    """Pictures found to train on."""
+    point: StartingPoint
+    changed: tuple[str, ...]
+    """What differs from the checkpoint that the run goes on from."""
     start: int
     """Steps done before this process started."""
     best: Best | None
+    validated: int | None
+    """The last step that was validated; None: none, or nobody knows."""
+    aside: tuple[Path, ...]
+    """Checkpoints that the run does not go on from; they are renamed with the first one of its own."""
 
     @property
     def players(self) -> dict[str, Player]:
@@ -60,75 +77,60 @@ class Run:
         return {player.name: player for player in (self.player, *(rival.player for rival in self.rivals))}
 
 
-def build(config: TrainConfig) -> Run:
-    """Make everything, and bring it to the newest checkpoint."""
+def build(config: TrainConfig, *, write: bool = True) -> Run:
+    """Make everything, and bring it to the checkpoint that the run goes on from.
+
+    What can be known before anything heavy is read is refused first. Without `write` the run folder is left alone.
+
+    Raises:
+        ConfigError: the settings do not fit the data, the machine or the checkpoint; names every key.
+        WeightsError: weights to start from cannot be had or do not fit.
+        HypirError: a checkpoint cannot be read.
+    """
     check_options(config)
-    accelerator = _accelerator(config)
+    check_files(config)
     check_data(config)
+    accelerator = _accelerator(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    scale, channels = scale_of(config.generator), channels_of(config.generator)
+    source = open_source(config.data, scale=scale, channels=channels)
+    mixture = build_mixture(config.data.degrade, scale=scale, sharpen_target=config.data.sharpen_target)
+    if write and accelerator.is_main_process:
+        clear_leftovers(config.output_dir)
+    accelerator.wait_for_everyone()
+    _check_start(config, source.hash, accelerator)
     generator = build_generator(config, accelerator.device)
-    channels = Channels(hq=generator.out_channels, lq=generator.in_channels)
-    source = open_source(config.data, scale=generator.scale, channels=channels)
     if config.data.crop_px % generator.grain_px:
         raise ConfigError(
             f"data.crop_px: {config.data.crop_px} must divide by {generator.grain_px}, which the generator "
             f"{config.generator.name} needs"
         )
     losses = build_losses(config.losses, accelerator.device)
-    mixture = build_mixture(
-        config.data.degrade, scale=generator.scale, sharpen_target=config.data.sharpen_target
-    )
     settings = resume_settings(config, data_hash=source.hash, base_hash=generator.base_hash)
-    newest = newest_checkpoint(config.output_dir)
-    if newest and not config.checkpoint.resume:
-        raise ConfigError(
-            f"output_dir: {config.output_dir} already holds {newest.name}; "
-            "use another folder, or checkpoint.resume=true"
-        )
-    if config.channels_last:
-        generator.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    player = build_player(
-        "generator",
-        generator.module,
-        config.generator.optimiser,
-        ema=config.generator.ema,
-        accelerator=accelerator,
-        max_steps=config.max_steps,
-    )
-    rivals = build_rivals(config, accelerator, channels=generator.out_channels)
+    point = choose_start(config.output_dir, config.checkpoint, settings)
+    player, rivals = _players(config, generator, accelerator)
     players = {each.name: each for each in (player, *(rival.player for rival in rivals))}
-    resumed = (
-        load_checkpoint(newest, players=players, settings=settings, accelerator=accelerator)
-        if newest
-        else None
-    )
-    commit = "unknown"
-    trackers: tuple[Tracker, ...] = ()
-    if accelerator.is_main_process:
+    resumed = Resumed(step=0, position=Position(), best=None)
+    if point.folder:
+        resumed = load_checkpoint(
+            point.folder, players=players, settings=settings, accelerator=accelerator, how=point.how
+        )
+    commit, trackers = "unknown", Trackers([])
+    if write and accelerator.is_main_process:
         commit = describe_run(config, data_hash=source.hash, processes=accelerator.num_processes)
         trackers = open_trackers(
-            config.tracking,
-            config.output_dir,
-            start_step=resumed.step if resumed else 0,
-            settings=dict(settings),
+            config.tracking, config.output_dir, start_step=resumed.step, settings=dict(settings)
         )
-        if newest:
-            log.info("going on from %s", newest)
     stream = PairStream(
         PairSequence(source, config.data, mixture, seed=config.seed),
         config.data,
         device=accelerator.device,
         rank=accelerator.process_index,
         processes=accelerator.num_processes,
-        position=resumed.position if resumed else Position(),
-        report=BadFiles(
-            config.output_dir,
-            source.skipped,
-            process=accelerator.process_index,
-            resumed=resumed is not None,
-        ).add,
+        position=resumed.position,
+        report=_report(config, source.skipped, accelerator, resumed=resumed.step > 0) if write else _log_only,
     )
     return Run(
         config=config,
@@ -140,10 +142,16 @@ def build(config: TrainConfig) -> Run:
         stream=stream,
         pairs=_pairs(config, generator, accelerator),
         trackers=trackers,
+        watch=Watch(image_losses=frozenset(loss.name for loss in losses)),
         settings=settings,
         commit=commit,
-        start=resumed.step if resumed else 0,
-        best=resumed.best if resumed else None,
+        pictures=len(source),
+        point=point,
+        changed=resumed.changed,
+        start=resumed.step,
+        best=resumed.best,
+        validated=resumed.validated,
+        aside=point.aside,
     )
 
 
@@ -152,7 +160,60 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     if config.precision is Precision.fp16 and (config.cpu or not torch.cuda.is_available()):
         raise ConfigError("precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
     check_distribution(os.environ, config.precision)
-    return Accelerator(mixed_precision=precision, cpu=config.cpu)
+    return Accelerator(
+        mixed_precision=precision,
+        cpu=config.cpu,
+        # Stated, since accelerate divides every loss by what its own config or environment says otherwise.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
+
+
+def _check_start(config: TrainConfig, data_hash: str, accelerator: Accelerator) -> None:
+    """Refuse a checkpoint that does not fit, but for the base model, which is not read yet."""
+    settings = resume_settings(config, data_hash=data_hash)
+    point = choose_start(config.output_dir, config.checkpoint, settings)
+    if point.folder and point.how is Resume.exact:
+        then = read_about(point.folder)["settings"]
+        same_base: dict[str, Any] = {BASE_HASH: then[BASE_HASH]} if BASE_HASH in then else {}
+        check_exact(point.folder, settings | same_base, processes=accelerator.num_processes)
+
+
+def _players(
+    config: TrainConfig, generator: Generator, accelerator: Accelerator
+) -> tuple[Player, tuple[Rival, ...]]:
+    if config.channels_last:
+        generator.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if config.compile:
+        generator.module.compile()
+    player = build_player(
+        GENERATOR,
+        generator.module,
+        config.generator.optimiser,
+        ema=config.generator.ema,
+        accelerator=accelerator,
+        max_steps=config.max_steps,
+    )
+    return player, build_rivals(config, accelerator, channels=generator.out_channels)
+
+
+def _report(
+    config: TrainConfig, skipped: Sequence[str], accelerator: Accelerator, *, resumed: bool
+) -> Callable[[Sequence[str]], None]:
+    """Return what takes down unusable pictures; a list that cannot be written is no reason to stop on the way."""
+    bad_files = BadFiles(config.output_dir, skipped, process=accelerator.process_index, resumed=resumed)
+
+    def report(lines: Sequence[str]) -> None:
+        try:
+            bad_files.add(lines)
+        except ConfigError as err:
+            log.warning("%s; training goes on", err)
+
+    return report
+
+
+def _log_only(lines: Sequence[str]) -> None:
+    for line in lines:
+        log.warning("data.root: skipped %s", line)
 
 
 def _pairs(config: TrainConfig, generator: Generator, accelerator: Accelerator) -> FixedPairs | None:

@@ -11,7 +11,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,36 @@ from accelerate import Accelerator
 
 from hypir_core.errors import ConfigError, HypirError
 
-from ..config import CheckpointConfig
+from ..config import CheckpointConfig, Resume
 from ..data.stream import Position
 from ..players import Player
-from .resuming import refusals
+from .checkpoint_folders import (
+    ABOUT,
+    PART,
+    checkpoint_dir,
+    newest_checkpoint,
+    prune,
+    put_in_place,
+    read_about,
+)
+from .resuming import changes, optimiser_of, refusals
+from .taking_over import position_after, take_over
+
+PLAYERS = "players.pt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Best:
     """The best validation so far."""
 
     step: int
     metric: str
     value: float
+    pairs: str = ""
+    """Hash of the pairs that it was measured on; empty in checkpoints of older releases."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resumed:
     """What is not inside the players."""
 
@@ -44,6 +58,10 @@ class Resumed:
     """Steps done."""
     position: Position
     best: Best | None
+    validated: int | None = None
+    """The last step that was validated; None in checkpoints of older releases, or where there was none."""
+    changed: tuple[str, ...] = ()
+    """What differs from the checkpoint, and what could not be taken over; one line each."""
 
 
 def save_checkpoint(
@@ -56,16 +74,19 @@ def save_checkpoint(
     settings: Mapping[str, Any],
     keep: CheckpointConfig,
     accelerator: Accelerator,
+    facts: Mapping[str, Any] | None = None,
+    aside: Collection[Path] = (),
 ) -> Path:
     """Write the checkpoint of `step` steps done, then remove the ones that need not be kept.
 
-    `settings` is what `train.resuming.refusals` compares. Every process calls this.
+    `settings` is what `train.run.resuming.refusals` compares, `facts` more for ``about.json``. The checkpoints in
+    `aside` are renamed once this one is in its place. Every process calls this.
 
     Raises:
         HypirError: the disk is full or not writable; the previous checkpoint is untouched.
     """
     folder = checkpoint_dir(run_dir, step)
-    part = folder.with_name(f".part-{folder.name}")
+    part = folder.with_name(f"{PART}{folder.name}")
     state = {name: player.state_dict(accelerator) for name, player in players.items()}
     try:
         if accelerator.is_main_process:
@@ -77,18 +98,19 @@ def save_checkpoint(
             {"random": _random_state(), "data": asdict(position)},
         )
         if accelerator.is_main_process:
-            _write(part / "players.pt", state)
+            _write(part / PLAYERS, state)
             about = {
                 "step": step,
                 "processes": accelerator.num_processes,
-                "best": asdict(best) if best else None,
+                "best": best_as_plain(best),
+                **(facts or {}),
                 "settings": dict(settings),
             }
-            _write_text(part / "about.json", json.dumps(about, indent=1))
+            _write_text(part / ABOUT, json.dumps(about, indent=1))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            _put_in_place(part, folder)
-            _prune(run_dir, keep, best)
+            put_in_place(part, folder, aside=aside)
+            prune(run_dir, keep, best_step=best.step if best else None)
     except (OSError, RuntimeError) as err:
         # torch.save reports a full disk as RuntimeError.
         shutil.rmtree(part, ignore_errors=True)
@@ -102,67 +124,119 @@ def save_checkpoint(
     return folder
 
 
-def load_checkpoint(
-    folder: Path, *, players: Mapping[str, Player], settings: Mapping[str, Any], accelerator: Accelerator
-) -> Resumed:
-    """Bring the players and the random state to where the checkpoint was written.
+def best_as_plain(best: Best | None) -> dict[str, Any] | None:
+    """Return what ``about.json`` holds of the best validation."""
+    return asdict(best) if best else None
+
+
+def amend_checkpoint(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Change what ``about.json`` says; an interruption leaves it as it was.
 
     Raises:
-        ConfigError: the run was started with other settings or another number of processes; names each key.
+        OSError: it cannot be written.
+    """
+    beside = folder / f".{ABOUT}"
+    _write_text(beside, json.dumps(read_about(folder) | dict(facts), indent=1))
+    beside.replace(folder / ABOUT)
+
+
+def load_checkpoint(
+    folder: Path,
+    *,
+    players: Mapping[str, Player],
+    settings: Mapping[str, Any],
+    accelerator: Accelerator,
+    how: Resume = Resume.exact,
+) -> Resumed:
+    """Bring the players and the random state to where the checkpoint was written, as far as `how` says.
+
+    Raises:
+        ConfigError: `exact`, and the run was started with other settings or another number of processes; names
+            each key.
+        SpecMismatchError: the generator's weights do not fit.
         HypirError: the checkpoint cannot be read.
     """
-    about = _about(folder)
+    about = read_about(folder)
+    then, now = about["processes"], accelerator.num_processes
+    differing = changes(about["settings"], settings)
+    if how is Resume.exact:
+        check_exact(folder, settings, processes=now)
+    states = read_state(folder / PLAYERS)
+    best = Best(**about["best"]) if about["best"] else None
+    if how is Resume.weights:
+        notes = take_over(states, players, accelerator, folder, same_optimiser=None)
+        return Resumed(step=0, position=Position(), best=None, changed=notes)
+    own = read_state(folder / f"rank-{accelerator.process_index if then == now else 0}.pt")
+    data = own["data"]
+    position = Position(batches=data["batches"], fresh=data["fresh"], pool=tuple(data["pool"]))
+    notes = [f"{change.key}: {change.was} → {change.now}" for change in differing]
+    if then != now:
+        notes.append(f"processes: {then} → {now}")
+    if not notes:
+        for name, player in players.items():
+            player.load_state_dict(states[name], accelerator)
+        _set_random_state(own["random"])
+    else:
+        changed_rules = {optimiser_of(change.key) for change in differing}
+        notes += take_over(
+            states,
+            players,
+            accelerator,
+            folder,
+            same_optimiser=[name for name in players if name not in changed_rules],
+        )
+        position = position_after(
+            position,
+            then=then,
+            now=now,
+            batch_size=int(settings.get("data.batch_size", 1)),
+            same_data=then == now and not any(change.is_about_data for change in differing),
+        )
+        torch.manual_seed(int(settings.get("seed", 0)) + about["step"])
+    return Resumed(
+        step=about["step"],
+        position=position,
+        best=best,
+        validated=about.get("validated"),
+        changed=tuple(notes),
+    )
+
+
+def check_exact(folder: Path, settings: Mapping[str, Any], *, processes: int) -> None:
+    """Refuse to go on from a checkpoint as if nothing had happened when something is different.
+
+    Raises:
+        ConfigError: lists every setting that differs, and another number of processes.
+        HypirError: the checkpoint cannot be read.
+    """
+    about = read_about(folder)
     problems = refusals(about["settings"], settings, checkpoint=folder.name)
-    if about["processes"] != accelerator.num_processes:
+    if (then := about["processes"]) != processes:
         problems.append(
-            f"processes: the checkpoint {folder.name} was made by {about['processes']}, now there are "
-            f"{accelerator.num_processes}; run: accelerate launch --num_processes {about['processes']} …"
+            f"processes: the checkpoint {folder.name} was made by {_processes(then)}, now there "
+            f"{'is' if processes == 1 else 'are'} {processes}; run: accelerate launch --num_processes {then} …, or "
+            "go on all the same with checkpoint.resume=all"
         )
     if problems:
         raise ConfigError(problems)
-    states = _read(folder / "players.pt")
-    for name, player in players.items():
-        player.load_state_dict(states[name], accelerator)
-    own = _read(folder / f"rank-{accelerator.process_index}.pt")
-    _set_random_state(own["random"])
-    data = own["data"]
-    position = Position(batches=data["batches"], fresh=data["fresh"], pool=tuple(data["pool"]))
-    return Resumed(about["step"], position, Best(**about["best"]) if about["best"] else None)
 
 
-def newest_checkpoint(run_dir: Path) -> Path | None:
-    """Return the complete checkpoint with the most steps, if there is one."""
-    return max(run_dir.glob("checkpoints/step-*"), key=_step_of, default=None)
+def read_state(path: Path) -> dict[str, Any]:
+    """Read one ``.pt`` file of a checkpoint, onto the CPU.
+
+    Raises:
+        HypirError: it cannot be read.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as err:
+        raise HypirError(
+            f"{path}: cannot be read ({err}); remove {path.parent.name} to use the one before"
+        ) from err
 
 
-def checkpoint_dir(run_dir: Path, step: int) -> Path:
-    """Return where the checkpoint of `step` lies."""
-    return run_dir / "checkpoints" / f"step-{step:08d}"
-
-
-def _put_in_place(part: Path, folder: Path) -> None:
-    """Give `part` the name `folder`; an older one of the same step is moved away first, then removed."""
-    older = folder.with_name(f".old-{folder.name}")
-    shutil.rmtree(older, ignore_errors=True)
-    if folder.exists():
-        folder.replace(older)
-    part.replace(folder)
-    _sync_folder(folder.parent)
-    shutil.rmtree(older, ignore_errors=True)
-
-
-def _prune(run_dir: Path, keep: CheckpointConfig, best: Best | None) -> None:
-    folders = sorted(run_dir.glob("checkpoints/step-*"), key=_step_of)
-    kept = set(folders[-keep.keep_last :])
-    if keep.keep_best and best:
-        kept.add(checkpoint_dir(run_dir, best.step))
-    for folder in folders:
-        if folder not in kept:
-            shutil.rmtree(folder)
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
+def _processes(count: int) -> str:
+    return f"{count} process{'' if count == 1 else 'es'}"
 
 
 def _random_state() -> dict[str, Any]:
@@ -174,24 +248,6 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def _about(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise HypirError(
-            f"{folder}: is not a readable checkpoint ({err}); remove it to use the one before"
-        ) from err
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as err:
-        raise HypirError(
-            f"{path}: cannot be read ({err}); remove {path.parent.name} to use the one before"
-        ) from err
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -206,14 +262,3 @@ def _write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets a folder be opened (not on Windows)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

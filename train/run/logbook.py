@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,14 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from .building import Run
-from .tracking import Meter, picture_grid
+from .meter import Meter, length_of_time
+from .tracking import picture_grid
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class Generated:
     """A batch and what the generator made of it, without gradient."""
 
     batch: Batch
@@ -33,8 +34,8 @@ class StepLog:
     meter: Meter
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    shot: Shot | None = None
-    """The latest one, for the pictures."""
+    latest: Generated | None = None
+    """For the pictures."""
 
     def add(self, name: str, value: Tensor) -> None:
         """Count one value of `name`."""
@@ -52,35 +53,49 @@ class StepLog:
         return figures | self.meter.read()
 
 
-def write_scalars(run: Run, done: int, step_log: StepLog) -> None:
-    """Log the means since the last call and what the generator noticed; every process calls this."""
+def write_scalars(run: Run, done: int, step_log: StepLog) -> dict[str, float]:
+    """Log and return the means since the last call, log what the generator noticed; every process calls this."""
     values = step_log.read(run.accelerator)
     values |= {
         f"lr/{name}": float(player.lr_schedule.get_last_lr()[0]) for name, player in run.players.items()
     }
-    for tracker in run.trackers:
-        tracker.scalars(done, values)
+    run.trackers.scalars(done, values)
     if run.accelerator.is_main_process:
         left_s = (run.config.max_steps - done) * values["speed/step_s"]
-        terms = "  ".join(
-            f"{name.removeprefix('loss/')} {value:.5f}"
-            for name, value in values.items()
-            if name.startswith("loss/")
-        )
         log.info(
-            "step %d/%d  %s  lr %.2e  %.3f s/step (%.0f%% waiting for data)  %s left",
-            *(done, run.config.max_steps, terms, values["lr/generator"], values["speed/step_s"]),
-            *(100 * values["speed/waiting_for_data"], time.strftime("%Hh%Mm%Ss", time.gmtime(left_s))),
+            "step %d/%d  %s  lr %.2e  %.3f s/step (%.0f%% waiting for data)  %s  %s left",
+            *(done, run.config.max_steps, weighted_terms(values), values["lr/generator"]),
+            *(values["speed/step_s"], 100 * values["speed/waiting_for_data"], memory_text(values)),
+            length_of_time(left_s),
         )
         for note in run.generator.notes():
             log.warning("step %d  %s", done, note)
+    return values
+
+
+def weighted_terms(values: Mapping[str, float]) -> str:
+    """Return the generator's loss and what each term puts into it, weighted, as one text."""
+    parts = (
+        f"{name.removeprefix('weighted/')} {value:.4g}"
+        for name, value in values.items()
+        if name.startswith("weighted/")
+    )
+    total = f"loss {values['loss/total']:.4g} = " if "loss/total" in values else ""
+    return total + " + ".join(parts)
+
+
+def memory_text(values: Mapping[str, float]) -> str:
+    """Return the largest memory so far, of the GPU where there is one."""
+    gpu = "memory/peak_gpu_mib"
+    mib = values.get(gpu, values["memory/peak_ram_mib"])
+    return f"{mib / 1024:.1f} GiB {'GPU' if gpu in values else 'RAM'}"
 
 
 def write_images(run: Run, done: int, step_log: StepLog) -> None:
     """Log a grid of the latest training pairs when it is time: low quality, restored, target."""
-    every, shot = run.config.tracking.images_every, step_log.shot
-    if not (every and done % every == 0 and shot and run.trackers):
+    every, latest = run.config.tracking.images_every, step_log.latest
+    if not (every and done % every == 0 and latest and run.trackers):
         return
-    rows = list(zip(shot.batch.lq_01[:8], shot.image_01[:8], shot.batch.hq_01[:8], strict=True))
-    for tracker in run.trackers:
-        tracker.picture(done, "train/lq_restored_target", picture_grid(rows))
+    batch = latest.batch
+    rows = list(zip(batch.lq_01[:8], latest.image_01[:8], batch.hq_01[:8], strict=True))
+    run.trackers.picture(done, "train/lq_restored_target", picture_grid(rows))

@@ -1,189 +1,182 @@
-"""All of training: build → (generator step, discriminator steps) → log → checkpoint → export."""
+"""All of training: build → (generator step, discriminator steps) → log → checkpoint → validate → export."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from hypir_core.errors import ConfigError, TrainingDivergedError
-from hypir_core.weights.spec import WeightsSpec
+from hypir_core.errors import ConfigError, HypirError, TrainingDivergedError
+from hypir_core.weights.spec import spec_to_metadata
 
 from ..config import TrainConfig
 from ..data.batch import Batch
 from ..discriminators import Rival
-from ..players import move, trained_state
+from ..players import optimiser_step, trained_state
+from .best import export_spec, validate_average, validation_due
 from .building import Run, build
-from .checkpoint import Best, save_checkpoint
-from .export import BEST, export_generator, write_weights
-from .logbook import Shot, StepLog, write_images, write_scalars
-from .sharding import whole
+from .checkpoint import amend_checkpoint, best_as_plain, save_checkpoint
+from .checkpoint_folders import checkpoint_dir, checkpoints
+from .divergence import check_weights
+from .export import export_generator
+from .logbook import Generated, StepLog, write_images, write_scalars
+from .meter import Meter
+from .progress_bar import ProgressBar, progress_bar
+from .start_message import start_lines
 from .stop import StopRequest, stop_on_signals
-from .tracking import Meter
-from .validation import FixedPairs, Validated, averaged_weights, validate
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class StepLosses:
-    """The losses of one forward pass: every term as it is, and their weighted sum."""
+    """The losses of one forward pass."""
 
     terms: Mapping[str, Tensor]
+    """Every term as it is."""
+    weights: Mapping[str, float]
+    """What each counts at this step."""
     total: Tensor
+    """Their weighted sum."""
 
 
 def train(config: TrainConfig) -> Path:
     """Run the training that `config` describes and return the run folder.
 
-    It goes on from the newest checkpoint in that folder, if there is one. The first SIGINT or SIGTERM ends it
-    early with a checkpoint and an export.
+    It goes on from the newest checkpoint in that folder, if there is one and the settings do not say otherwise. The
+    first SIGINT or SIGTERM ends it early with a checkpoint and an export.
 
     Raises:
         ConfigError: the settings do not fit the data, the machine or the checkpoint; names every key.
-        TrainingDivergedError: a loss or gradient is not finite; the last checkpoint is untouched.
+        TrainingDivergedError: a loss, gradient or weight is lost; the last checkpoint is untouched.
         HypirError: a checkpoint cannot be written or read.
     """
     with stop_on_signals() as stop:
         run = build(config)
+        if run.accelerator.is_main_process:
+            for line in start_lines(run):
+                log.info("%s", line)
         try:
-            finish(run, steps(run, stop))
+            with progress_bar(run) as bar:
+                finish(run, steps(run, stop, bar))
+        except TrainingDivergedError as err:
+            raise TrainingDivergedError(err.step, err.term, err.value, advice=_way_out(config)) from err
         finally:
-            for tracker in run.trackers:
-                tracker.close()
+            run.trackers.close()
     return config.output_dir
 
 
-def steps(run: Run, stop: StopRequest) -> int:
+def steps(run: Run, stop: StopRequest, bar: ProgressBar) -> int:
     """Go from `run.start` to max_steps, or to where somebody asks to stop; return the steps done."""
     config, done = run.config, run.start
     step_log = StepLog(Meter(run.accelerator.device))
+    if validation_due(run, done) and not _already_validated(run, done):
+        with step_log.meter.apart():
+            validate_average(run, done)
     for step in range(run.start, config.max_steps):
-        shots = generator_step(run, step, step_log) if run.player.due(step) else []
+        generated = generator_step(run, step, step_log) if run.player.due(step) else []
         for rival in run.rivals:
             if rival.due(step):
-                if not (shots and config.share_batch):
-                    shots = imagine(run, step_log)
-                discriminator_step(run, rival, step, shots, step_log)
+                if not (generated and config.share_batch):
+                    generated = generate(run, step_log)
+                discriminator_step(run, rival, step, generated, step_log)
         step_log.meter.step_done()
         done = step + 1
-        if done % config.tracking.every == 0 or done == config.max_steps:
-            write_scalars(run, done, step_log)
+        last = done == config.max_steps
+        if done % config.tracking.every == 0 or last:
+            bar.values(done, write_scalars(run, done, step_log))
+        bar.step(done)
         write_images(run, done, step_log)
         stopping = stop.anywhere(run.accelerator)
-        improved = validate_average(run, done)
-        if improved or stopping or done % config.checkpoint.every == 0 or done == config.max_steps:
-            checkpoint(run, done)
+        with step_log.meter.apart():
+            _keep(run, done, stopping=stopping, last=last)
         if stopping:
             log.info("stopped at step %d; the same command goes on from there", done)
             break
     return done
 
 
-def generator_step(run: Run, step: int, step_log: StepLog) -> list[Shot]:
+def generator_step(run: Run, step: int, step_log: StepLog) -> list[Generated]:
     """Move the generator once; return what it made, for the discriminators."""
-    shots = []
+    generated = []
     for batch, last in _batches(run, step_log):
         with _syncing(run, run.player.module, last=last):
             image_01 = run.generator.restore(run.player.module, batch)
             losses = generator_losses(run, step, image_01, batch)
-            _check_finite(step, losses.terms)
+            run.watch.check(step, {**losses.terms, "total": losses.total})
             _measure_loss_gradients(run, step, losses, step_log)
             run.accelerator.backward(losses.total / run.config.accumulation)
         for name, value in losses.terms.items():
             step_log.add(f"loss/{name}", value)
+            step_log.add(f"weighted/{name}", losses.weights[name] * value)
         step_log.add("loss/total", losses.total)
-        shots.append(Shot(batch, image_01.detach()))
-    step_log.add("gradient/generator", move(run.player, run.accelerator, step))
-    step_log.shot = shots[-1]
-    return shots
+        generated.append(Generated(batch, image_01.detach()))
+    step_log.add("gradient/generator", optimiser_step(run.player, run.accelerator, step))
+    step_log.latest = generated[-1]
+    return generated
 
 
 def generator_losses(run: Run, step: int, image_01: Tensor, batch: Batch) -> StepLosses:
     """Return every loss of the generator at `step`; a term whose weight is still 0 is not computed."""
     image_pm1, target_pm1 = image_01.float() * 2 - 1, batch.hq_01 * 2 - 1
     terms: dict[str, Tensor] = {}
-    total = image_pm1.new_zeros(())
+    weights: dict[str, float] = {}
     for entry in run.losses:
         if weight := entry.weight_at(step):
-            terms[entry.name] = entry.loss(image_pm1, target_pm1)
-            total = total + weight * terms[entry.name]
+            terms[entry.name], weights[entry.name] = entry.loss(image_pm1, target_pm1), weight
     for rival in run.rivals:
         for name, (weight, term) in rival.generator_terms(
             step, image_pm1, target_pm1, run.accelerator
         ).items():
-            terms[name] = term
-            total = total + weight * term
-    return StepLosses(terms, total)
+            terms[name], weights[name] = term, weight
+    total = image_pm1.new_zeros(())
+    for name, term in terms.items():
+        total = total + weights[name] * term
+    return StepLosses(terms, weights, total)
 
 
-def discriminator_step(run: Run, rival: Rival, step: int, shots: list[Shot], step_log: StepLog) -> None:
+def discriminator_step(
+    run: Run, rival: Rival, step: int, generated: list[Generated], step_log: StepLog
+) -> None:
     """Move one discriminator once, on images that the generator has already made."""
-    for number, shot in enumerate(shots, 1):
-        with _syncing(run, rival.player.module, last=number == len(shots)):
-            terms, logits = rival.own_terms(step, shot.image_01.float() * 2 - 1, shot.batch.hq_01 * 2 - 1)
-            _check_finite(step, {name: term for name, (_, term) in terms.items()})
+    for number, each in enumerate(generated, 1):
+        with _syncing(run, rival.player.module, last=number == len(generated)):
+            terms, logits = rival.own_terms(step, each.image_01.float() * 2 - 1, each.batch.hq_01 * 2 - 1)
+            run.watch.check(step, {name: term for name, (_, term) in terms.items()})
             total = torch.stack([weight * term for weight, term in terms.values()]).sum()
-            run.accelerator.backward(total / len(shots))
+            run.accelerator.backward(total / len(generated))
         for name, (_, term) in terms.items():
             step_log.add(f"loss/{name}", term)
         for name, value in logits.items():
             step_log.add(f"logits/{name}", value)
-    step_log.add(f"gradient/{rival.player.name}_own", move(rival.player, run.accelerator, step))
+    step_log.add(f"gradient/{rival.player.name}_own", optimiser_step(rival.player, run.accelerator, step))
 
 
 @torch.no_grad()
-def imagine(run: Run, step_log: StepLog) -> list[Shot]:
+def generate(run: Run, step_log: StepLog) -> list[Generated]:
     """Return new batches with what the generator makes of them, for discriminators only."""
     return [
-        Shot(batch, run.generator.restore(run.player.module, batch)) for batch, _ in _batches(run, step_log)
+        Generated(batch, run.generator.restore(run.player.module, batch))
+        for batch, _ in _batches(run, step_log)
     ]
 
 
-def validate_average(run: Run, done: int) -> bool:
-    """Measure the moving average when it is time; say whether it is the best so far."""
-    config = run.config.validation
-    if config is None or not (done % config.every == 0 or done == run.config.max_steps):
-        return False
-    found = _validate(run, run.pairs) if run.pairs else None
-    if found:
-        for tracker in run.trackers:
-            tracker.scalars(done, found.scalars)
-            if found.grid is not None:
-                tracker.picture(done, "val/lq_bicubic_restored_target", found.grid)
-        log.info(
-            "step %d  %s", done, "  ".join(f"{name} {value:.3f}" for name, value in found.scalars.items())
-        )
-    score = _from_main(run, found.score if found else 0.0)
-    if run.best and score <= run.best.value:
-        return False
-    run.best = Best(done, config.best, score)
-    weights = whole(
-        run.player.ema.shadow
-        if run.player.ema
-        else trained_state(run.accelerator.unwrap_model(run.player.module))
-    )
-    if run.accelerator.is_main_process:
-        write_weights(
-            run.config.output_dir / BEST,
-            weights,
-            _spec(run, done),
-            original_pth=run.config.export.original_pth,
-        )
-    return run.config.checkpoint.keep_best
-
-
 def checkpoint(run: Run, done: int) -> None:
-    """Write a checkpoint of `done` steps; every process calls this."""
+    """Write a checkpoint of `done` steps; every process calls this.
+
+    Raises:
+        TrainingDivergedError: a weight is not finite.
+        HypirError: it cannot be written.
+    """
+    for name, player in run.players.items():
+        state = trained_state(run.accelerator.unwrap_model(player.module))
+        check_weights(done, name, state.values())
     save_checkpoint(
         run.config.output_dir,
         step=done,
@@ -193,15 +186,24 @@ def checkpoint(run: Run, done: int) -> None:
         settings=run.settings,
         keep=run.config.checkpoint,
         accelerator=run.accelerator,
+        facts={
+            "validated": run.validated,
+            "request": run.point.request,
+            "weights": spec_to_metadata(export_spec(run, done)),
+        },
+        aside=run.aside,
     )
+    run.aside = ()
 
 
 def finish(run: Run, done: int) -> None:
     """Export the weights; every process calls this."""
+    state = trained_state(run.accelerator.unwrap_model(run.player.module))
+    check_weights(done, run.player.name, state.values())
     for path in export_generator(
         run.config.output_dir,
         run.player,
-        _spec(run, done),
+        export_spec(run, done),
         run.accelerator,
         original_pth=run.config.export.original_pth,
     ):
@@ -228,13 +230,6 @@ def _syncing(run: Run, module: nn.Module, *, last: bool) -> Iterator[None]:
         yield
 
 
-def _check_finite(step: int, terms: Mapping[str, Tensor]) -> None:
-    values = torch.stack([value.detach().float() for value in terms.values()]).tolist()
-    for name, value in zip(terms, values, strict=True):
-        if not math.isfinite(value):
-            raise TrainingDivergedError(step, name, value)
-
-
 def _measure_loss_gradients(run: Run, step: int, losses: StepLosses, step_log: StepLog) -> None:
     """Log the norm of each term's own gradient, unweighted, when it is time."""
     every = run.config.tracking.loss_gradients_every
@@ -256,22 +251,38 @@ def _measure_loss_gradients(run: Run, step: int, losses: StepLosses, step_log: S
         step_log.add(f"gradient/{name}", norms.norm())
 
 
-def _validate(run: Run, pairs: FixedPairs) -> Validated:
-    module = run.accelerator.unwrap_model(run.player.module)
+def _keep(run: Run, done: int, *, stopping: bool, last: bool) -> None:
+    """Write the checkpoint that is due, then validate: a validation that fails or is killed loses no steps."""
+    due = stopping or last or done % run.config.checkpoint.every == 0
+    if due:
+        checkpoint(run, done)
+    if not validation_due(run, done) or (stopping and not last):
+        return
+    improved = validate_average(run, done)
+    if improved and run.config.checkpoint.keep_best and not due:
+        checkpoint(run, done)
+    elif due and run.accelerator.is_main_process:
+        facts = {"best": best_as_plain(run.best), "validated": done}
+        try:
+            amend_checkpoint(checkpoint_dir(run.config.output_dir, done), facts)
+        except (OSError, HypirError) as err:
+            log.warning(
+                "step %d  the checkpoint cannot be told its validation (%s), training goes on", done, err
+            )
 
-    @torch.no_grad()
-    def restore(batch: Batch) -> Tensor:
-        return run.generator.restore(module, batch.to(run.accelerator.device)).float().cpu()
 
-    with averaged_weights(module, run.player.ema):
-        return validate(pairs, restore)
+def _already_validated(run: Run, done: int) -> bool:
+    """Say whether the run was stopped after the validation of this step, not between checkpoint and validation."""
+    return done > 0 and (run.validated is None or run.validated >= done)
 
 
-def _from_main(run: Run, value: float) -> float:
-    """Give every process the value of the main one."""
-    shared: Any = broadcast(torch.tensor(value, device=run.accelerator.device))
-    return float(shared)
-
-
-def _spec(run: Run, done: int) -> WeightsSpec:
-    return run.generator.spec(run.config.export, f"train at commit {run.commit}, {done} steps")
+def _way_out(config: TrainConfig) -> str:
+    """Return what to do about a training that diverged; every command here is accepted."""
+    names = [folder.name for folder in checkpoints(config.output_dir)]
+    if not names:
+        return "there is no checkpoint yet; start again with a lower learning rate or weight of this term"
+    older = f" checkpoint.resume_from={names[0]} goes back further." if len(names) > 1 else ""
+    return (
+        f"{names[-1]} is whole. Go on from it with a lower learning rate or weight of this term: the same command with "
+        f"checkpoint.resume=all generator.optimiser.lr={config.generator.optimiser.lr / 2:g}.{older}"
+    )

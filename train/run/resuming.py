@@ -6,6 +6,7 @@ import dataclasses
 import json
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from hypir_core.config import to_plain
@@ -34,6 +35,8 @@ MAY_CHANGE = (
 
 DATA_HASH = "data.root (hash of names and sizes)"
 BASE_HASH = "base_model (hash of norms and biases)"
+NOT_SET = "not set"
+ON_REQUEST = "go on all the same with checkpoint.resume=all, or use another output_dir"
 
 
 def resume_settings(config: TrainConfig, *, data_hash: str, base_hash: str = "") -> dict[str, Any]:
@@ -42,31 +45,63 @@ def resume_settings(config: TrainConfig, *, data_hash: str, base_hash: str = "")
     return kept | {DATA_HASH: data_hash} | ({BASE_HASH: base_hash} if base_hash else {})
 
 
-def refusals(then: Mapping[str, Any], now: Mapping[str, Any], *, checkpoint: str) -> list[str]:
-    """Return one line for each setting that keeps a run with `now` from going on from `checkpoint`.
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One setting that differs from the checkpoint's."""
+
+    key: str
+    was: str
+    """As a person would write it, or `NOT_SET`."""
+    now: str
+    known: bool
+    """Whether this release knows the setting."""
+
+    @property
+    def is_about_data(self) -> bool:
+        """Whether the pictures, their order or the batches are others."""
+        return self.key.startswith("data.") or self.key in {"seed", DATA_HASH}
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """Return what differs between two runs, of what must be the same for an exact one.
 
     Args:
         then: the checkpoint's `resume_settings`, maybe by an older release. What they lack counts as today's
             default.
         now: those of the run.
-        checkpoint: its name.
     """
     then = _that_matter(then)
     known = _flat(_with_defaults(_nested(then), TrainConfig))
     before = then | known
-    problems = []
+    found = []
     for key in sorted(then.keys() | now.keys()):
-        was = f"with {before[key]!r}" if key in before else "without it"
-        made = f"{key}: the checkpoint {checkpoint} was made {was}"
-        if key not in known and key not in now and key != BASE_HASH:
+        unknown = key not in known and key not in now and key != BASE_HASH
+        if unknown or not _same(key, before, now):
+            was, today = (repr(each[key]) if key in each else NOT_SET for each in (before, now))
+            found.append(Change(key=key, was=was, now=today, known=not unknown))
+    return found
+
+
+def refusals(then: Mapping[str, Any], now: Mapping[str, Any], *, checkpoint: str) -> list[str]:
+    """Return one line for each setting that keeps a run with `now` from going on exactly from `checkpoint`."""
+    problems = []
+    for change in changes(then, now):
+        was = "without it" if change.was == NOT_SET else f"with {change.was}"
+        made = f"{change.key}: the checkpoint {checkpoint} was made {was}"
+        if change.known:
+            problems.append(f"{made}, now it is {change.now}; set it back, or {ON_REQUEST}")
+        else:
             problems.append(
                 f"{made}, and this release does not know that setting; go on with the release that made it "
-                "(run.json names its commit), or start again in another output_dir"
+                f"(run.json names its commit), or {ON_REQUEST}"
             )
-        elif not _same(key, before, now):
-            today = repr(now[key]) if key in now else "not set"
-            problems.append(f"{made}, now it is {today}; set it back, or use another output_dir")
     return problems
+
+
+def optimiser_of(key: str) -> str:
+    """Return the player whose kind of optimiser the setting `key` is, or nothing."""
+    player, kind, _ = key.partition(".optimiser.kind")
+    return player.removeprefix("discriminators.") if kind else ""
 
 
 def _same(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -19,7 +19,8 @@ def check_distribution(environment: Mapping[str, str], precision: Precision) -> 
     """Refuse what accelerate was told to do, in its environment variables, and this loop cannot do.
 
     Raises:
-        ConfigError: DeepSpeed, the first version of FSDP, or FSDP in another precision than float32.
+        ConfigError: DeepSpeed, accelerate's own torch.compile, the first version of FSDP, or FSDP in another
+            precision than float32.
     """
     asked = {
         name: environment.get(f"ACCELERATE_USE_{name}", "false").lower() for name in ("FSDP", "DEEPSPEED")
@@ -28,6 +29,12 @@ def check_distribution(environment: Mapping[str, str], precision: Precision) -> 
         raise ConfigError(
             "distributed_type: DeepSpeed takes over the optimiser steps of one model, this loop makes them for "
             "several players; use train/accelerate/fsdp.yaml, which splits the same state, or ddp.yaml"
+        )
+    dynamo = environment.get("ACCELERATE_DYNAMO_BACKEND", "no")
+    if dynamo.lower() not in {"", "no"}:
+        raise ConfigError(
+            f"dynamo_config.dynamo_backend: accelerate's {dynamo} would rename what is trained; leave it out and set "
+            "compile=true"
         )
     if asked["FSDP"] != "true":
         return

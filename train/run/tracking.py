@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import sys
-import time
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,11 @@ from hypir_core.errors import MissingDependencyError
 
 from ..config import TrackingConfig
 from ..data.levels import viewable
+
+WANDB_ID = "wandb_id.txt"
+"""In the run folder: which run of Weights & Biases it is."""
+
+log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
@@ -35,13 +40,12 @@ class Tracker(Protocol):
         ...
 
 
-def open_trackers(
-    config: TrackingConfig, run_dir: Path, *, start_step: int, settings: Any
-) -> tuple[Tracker, ...]:
+def open_trackers(config: TrackingConfig, run_dir: Path, *, start_step: int, settings: Any) -> Trackers:
     """Open what `config` asks for. What an interrupted run wrote after `start_step` is dropped.
 
     Raises:
         MissingDependencyError: the package of a tracker is not installed.
+        ConfigError: what is there already cannot be read or written.
     """
     trackers: list[Tracker] = []
     if config.tensorboard:
@@ -49,8 +53,53 @@ def open_trackers(
     if config.csv:
         trackers.append(CsvFile(run_dir / "scalars.csv", start_step))
     if config.wandb:
-        trackers.append(WeightsAndBiases(config.wandb, run_dir, settings))
-    return tuple(trackers)
+        trackers.append(WeightsAndBiases(config.wandb, run_dir, settings, resumed=start_step > 0))
+    return Trackers(trackers)
+
+
+@dataclass(eq=False)
+class Trackers:
+    """All trackers of a run. One that cannot write is no reason to lose a training: it is named and left out.
+
+    A CSV file is tried again with the next line; TensorBoard's writer does not live on after an error.
+    """
+
+    trackers: list[Tracker]
+    failing: set[str] = field(default_factory=set)
+    """Kinds that could not write the last time."""
+
+    def __bool__(self) -> bool:
+        return bool(self.trackers)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write named numbers to each of them."""
+        self._each(lambda tracker: tracker.scalars(step, values))
+
+    def picture(self, step: int, name: str, image_01: Tensor) -> None:
+        """Write one picture to each of them."""
+        self._each(lambda tracker: tracker.picture(step, name, image_01))
+
+    def close(self) -> None:
+        """Finish writing."""
+        self._each(lambda tracker: tracker.close())
+
+    def _each(self, write: Callable[[Tracker], None]) -> None:
+        for tracker in tuple(self.trackers):
+            kind = type(tracker).__name__
+            try:
+                write(tracker)
+                self.failing.discard(kind)
+            except OSError as err:
+                again = isinstance(tracker, CsvFile)
+                if kind not in self.failing:
+                    what = "it is tried again with every line" if again else "nothing more is written to it"
+                    log.warning(
+                        "tracking: %s cannot be written (%s); training goes on, %s; free space there",
+                        *(kind, err.strerror or err, what),
+                    )
+                self.failing.add(kind)
+                if not again:
+                    self.trackers.remove(tracker)
 
 
 def picture_grid(rows: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -103,8 +152,11 @@ class CsvFile:
         rows: list[list[str]] = []
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
+                # A line that a full disk cut short is left out.
                 rows = [
-                    row for row in list(csv.reader(file))[1:] if len(row) == 3 and int(row[0]) <= start_step
+                    row
+                    for row in list(csv.reader(file))[1:]
+                    if len(row) == 3 and row[0].isdecimal() and int(row[0]) <= start_step
                 ]
         self._write([["step", "name", "value"], *rows], mode="w")
 
@@ -124,15 +176,19 @@ class CsvFile:
 
 
 class WeightsAndBiases:
-    """A run of a Weights & Biases project."""
+    """A run of a Weights & Biases project; a resumed training goes on with the same one."""
 
-    def __init__(self, project: str, folder: Path, settings: Any):
+    def __init__(self, project: str, folder: Path, settings: Any, *, resumed: bool):
         try:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as err:
-            raise MissingDependencyError("wandb", "train", "tracking.wandb") from err
+            raise MissingDependencyError("wandb", None, "tracking.wandb") from err
         self._wandb = wandb
-        self._run = wandb.init(project=project, dir=str(folder), config=settings, resume="allow")
+        remembered = folder / WANDB_ID
+        known = remembered.read_text(encoding="utf-8").strip() if resumed and remembered.exists() else None
+        self._run = wandb.init(project=project, dir=str(folder), config=settings, id=known, resume="allow")
+        if self._run.id != known:
+            remembered.write_text(f"{self._run.id}\n", encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write named numbers."""
@@ -145,47 +201,3 @@ class WeightsAndBiases:
     def close(self) -> None:
         """Finish writing."""
         self._run.finish()
-
-
-class Meter:
-    """Time, samples and memory between two lines of scalars."""
-
-    def __init__(self, device: torch.device):
-        self._device = device
-        self._started = time.perf_counter()
-        self._steps = self._samples = 0
-        self._waited_s = 0.0
-
-    def add(self, *, samples: int, waited_s: float) -> None:
-        """Count one batch: its samples, and the seconds it was waited for."""
-        self._samples += samples
-        self._waited_s += waited_s
-
-    def step_done(self) -> None:
-        """Count one step of the loop."""
-        self._steps += 1
-
-    def read(self) -> dict[str, float]:
-        """Return the figures since the last call, and start again."""
-        now = time.perf_counter()
-        elapsed_s = now - self._started
-        figures = {
-            "speed/step_s": elapsed_s / self._steps,
-            "speed/samples_per_s": self._samples / elapsed_s,
-            "speed/waiting_for_data": self._waited_s / elapsed_s,
-            "memory/peak_ram_mib": _peak_ram_bytes() / 2**20,
-        }
-        if self._device.type == "cuda":
-            figures["memory/peak_gpu_mib"] = torch.cuda.max_memory_allocated(self._device) / 2**20
-        self._started, self._steps, self._samples, self._waited_s = now, 0, 0, 0.0
-        return figures
-
-
-def _peak_ram_bytes() -> int:
-    """Return the largest resident size of this process; 0 where the system does not tell (Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -24,15 +24,16 @@ def read_fitting(
     """
     file = read_tensors(path)
     check_finite(file.tensors, path)
+    names = own.keys() | file.tensors.keys()
     differing = sorted(
         name
-        for name in own.keys() | file.tensors.keys()
+        for name in names
         if name not in own or name not in file.tensors or own[name].shape != file.tensors[name].shape
     )
     if differing:
         first = differing[0]
         raise SpecMismatchError(
-            f"{key}: {path} does not fit the {what}; {len(differing)} of {len(own)} tensors differ, first "
+            f"{key}: {path} does not fit the {what}; {len(differing)} of {len(names)} tensors differ, first "
             f"{first}: file {_shape(file.tensors, first)}, {what} {_shape(own, first)}; {advice}"
         )
     return dict(file.tensors)

@@ -1,0 +1,66 @@
+"""What a run says before its first step: where it runs, on what, from where, and what memory it holds."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from .building import Run
+from .memory import gib, held_by, held_by_frozen, millions
+
+
+def start_lines(run: Run) -> list[str]:
+    """Return the lines of the start message."""
+    config, data = run.config, run.config.data
+    per_step = data.batch_size * config.accumulation * run.accelerator.num_processes
+    return [
+        f"device      {device_text(run)}",
+        f"processes   {run.accelerator.num_processes}, {config.precision.value}",
+        f"pictures    {run.pictures} from {data.root}; {per_step} samples per step "
+        f"({data.batch_size} per pass × {config.accumulation} passes × {run.accelerator.num_processes} processes)",
+        *network_lines(run),
+        f"memory      {gib(held_bytes(run))} for weights, gradients, optimisers and averages, per process; "
+        "activations come on top (--dry-run measures them)",
+        f"steps       {run.start} of {config.max_steps} are done, {_came_from(run)}",
+        *(f"            changed: {line}" for line in run.changed),
+    ]
+
+
+def device_text(run: Run) -> str:
+    """Return the device with its name and memory."""
+    device = run.accelerator.device
+    if device.type != "cuda":
+        return (
+            f"{device.type} ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+        )
+    about = torch.cuda.get_device_properties(device)
+    return f"{device} ({about.name}, {gib(about.total_memory)})"
+
+
+def network_lines(run: Run) -> list[str]:
+    """Return one line per network: its trained and all parameters."""
+    lines = []
+    for name, player in run.players.items():
+        held = held_by(player)
+        lines.append(
+            f"network     {name}: {millions(held.trained)} of {millions(held.all)} parameters are trained"
+        )
+    if frozen := held_by_frozen(run.generator.frozen):
+        lines.append(f"frozen      {gib(frozen)} of networks that only help the generator")
+    return lines
+
+
+def held_bytes(run: Run) -> int:
+    """Return the bytes that stay between two steps, per process."""
+    return sum(held_by(player).total_bytes for player in run.players.values()) + held_by_frozen(
+        run.generator.frozen
+    )
+
+
+def _came_from(run: Run) -> str:
+    if run.point.folder is None:
+        return "starting anew"
+    if run.start == 0:
+        return f"starting anew with the weights of {run.point.folder}"
+    return f"going on from {run.point.folder}"
