@@ -8,6 +8,7 @@ from torch.autograd import gradcheck
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from hypir_core.errors import ConfigError, ShapeError, UnknownNameError
+from hypir_core.metrics.fidelity import ms_ssim
 from train.config import LossConfig
 from train.losses import LOSSES, build_losses
 from train.ramps import Ramp, RampShape
@@ -22,7 +23,7 @@ def pictures(
 
 
 FUNCTIONS = [name for name in LOSSES.names() if name != "lpips"]  # which has its own file
-SMALL = {"checkerboard": {"window": 2}}
+SMALL = {"checkerboard": {"window": 2}, "ms_ssim": {"scales": 2, "window": 5}}
 """Options for the small pictures here."""
 
 
@@ -39,9 +40,31 @@ def test_zero_at_equality_and_positive_elsewhere(name):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_gradients(name):
-    image, target = pictures(1, 1, 11, 11, dtype=torch.float64)
+    image, target = pictures(1, 3 if name == "spectral_angle" else 1, 11, 11, dtype=torch.float64)
     loss = partial(LOSSES.get(name), **SMALL.get(name, {}))
     assert gradcheck(lambda x: loss(x, target), image.requires_grad_(), eps=1e-6, atol=1e-5, rtol=1e-3)
+
+
+def test_ms_ssim_is_the_metric():
+    """On grey pictures, whose luma they are, the loss is 1 − the metric of `hypir_core.metrics`."""
+    image, target = pictures(2, 1, 180, 200)
+    expected = 1 - ms_ssim(image / 2 + 0.5, target / 2 + 0.5).mean()
+    assert float(LOSSES.get("ms_ssim")(image, target)) == pytest.approx(float(expected), abs=2e-5)
+    with pytest.raises(ShapeError, match="lower its option scales"):
+        LOSSES.get("ms_ssim")(image[..., :100], target[..., :100])
+    with pytest.raises(ConfigError, match="scales must be 1 to 5"):
+        LOSSES.get("ms_ssim")(image, target, scales=6)
+
+
+def test_the_spectral_angle_is_blind_to_brightness():
+    image, target = pictures(1, 4, 8, 8)
+    darker = (target + 1) * 0.5 - 1  # half of the way from black
+    angle = LOSSES.get("spectral_angle")
+    assert float(angle(darker, target)) == pytest.approx(0, abs=1e-4)
+    u, v = (torch.nn.functional.normalize(x.double() / 2 + 0.5, dim=1) for x in (image, target))
+    assert float(angle(image, target)) == pytest.approx(
+        float((u * v).sum(1).clamp(-1, 1).acos().mean()), abs=1e-4
+    )
 
 
 def test_known_numbers():

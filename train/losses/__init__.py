@@ -52,6 +52,12 @@ for _name, _target, _summary in (
         ".perceptual:Lpips",
         "distance of deep features, as people see it (Zhang et al., arXiv 1801.03924)",
     ),
+    ("ms_ssim", ".structure:ms_ssim_loss", "1 − SSIM over several scales (Wang et al. 2003)"),
+    (
+        "spectral_angle",
+        ".pixel:spectral_angle",
+        "angle between the bands of a pixel, blind to its brightness",
+    ),
     ("tv", ".structure:total_variation", "mean absolute finite difference of the image beyond the target's"),
 ):
     LOSSES.add(_name, lazy(_target, __name__), summary=_summary, lazy=True)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hypir_core.errors import ShapeError
+from hypir_core.errors import ConfigError, ShapeError
+from hypir_core.metrics.fidelity import MS_SSIM_WEIGHTS
 
 
 def ssim_loss(image_pm1: Tensor, target_pm1: Tensor, *, window: int = 11, sigma: float = 1.5) -> Tensor:
@@ -17,19 +18,45 @@ def ssim_loss(image_pm1: Tensor, target_pm1: Tensor, *, window: int = 11, sigma:
     Raises:
         ShapeError: the image is smaller than the window.
     """
-    if min(image_pm1.shape[-2:]) < window:
-        raise ShapeError(
-            f"ssim: expected images of at least {window} px a side, got {tuple(image_pm1.shape[-2:])}"
-        )
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
-    x, y = image_pm1, target_pm1
-    moments = _window_means(torch.cat((x, y, x * x, y * y, x * y)), window, sigma)
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments.chunk(5)
-    var_x, var_y, cov = mean_xx - mean_x**2, mean_yy - mean_y**2, mean_xy - mean_x * mean_y
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / (
-        (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
+    window = int(window)
+    _require_px("ssim", image_pm1, window)
+    luminance, contrast = _ssim_terms(image_pm1, target_pm1, window, sigma)
+    return 1 - (luminance * contrast).mean()
+
+
+def ms_ssim_loss(
+    image_pm1: Tensor, target_pm1: Tensor, *, scales: int = 5, window: int = 11, sigma: float = 1.5
+) -> Tensor:
+    """Return 1 − multi-scale SSIM (Wang, Simoncelli, Bovik, Asilomar 2003, eq. 7), the mean over the batch.
+
+    Contrast and structure at every scale, halved by 2×2 means, and luminance at the coarsest; each a mean over the
+    channels and the windows inside the image, to the power of `MS_SSIM_WEIGHTS`. With fewer `scales` than five the
+    finest ones are used and their weights brought to the sum 1. Terms below 1e-6 count as that: a negative one has no
+    real power.
+
+    Raises:
+        ShapeError: the image is smaller than the window at the coarsest scale.
+        ConfigError: other scales than 1 to 5.
+    """
+    scales, window = int(scales), int(window)
+    if not 1 <= scales <= len(MS_SSIM_WEIGHTS):
+        raise ConfigError(f"ms_ssim: its option scales must be 1 to {len(MS_SSIM_WEIGHTS)}, got {scales}")
+    _require_px(
+        "ms_ssim",
+        image_pm1,
+        window * 2 ** (scales - 1),
+        advice="; lower its option scales, or raise data.crop_px",
     )
-    return 1 - similarity.mean()
+    weights = [weight / sum(MS_SSIM_WEIGHTS[:scales]) for weight in MS_SSIM_WEIGHTS[:scales]]
+    x, y = image_pm1, target_pm1
+    product = x.new_ones(x.shape[0])
+    for number, weight in enumerate(weights, 1):
+        luminance, contrast = _ssim_terms(x, y, window, sigma)
+        term = luminance * contrast if number == scales else contrast
+        product = product * term.mean((1, 2, 3)).clamp(min=1e-6) ** weight
+        if number < scales:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+    return 1 - product.mean()
 
 
 def fourier(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
@@ -74,6 +101,23 @@ def checkerboard(image_pm1: Tensor, target_pm1: Tensor, *, period: int = 4, wind
     phases = F.pixel_unshuffle(error, period).unflatten(1, (-1, period * period))
     uneven = (phases - phases.mean(2, keepdim=True)).flatten(1, 2)
     return F.avg_pool2d(uneven, window, stride=max(window // 2, 1)).abs().mean()
+
+
+def _require_px(name: str, image: Tensor, least_px: int, *, advice: str = "") -> None:
+    if min(image.shape[-2:]) < least_px:
+        raise ShapeError(
+            f"{name}: expected images of at least {least_px} px a side, got {tuple(image.shape[-2:])}{advice}"
+        )
+
+
+def _ssim_terms(x: Tensor, y: Tensor, window: int, sigma: float) -> tuple[Tensor, Tensor]:
+    """Return luminance and contrast-structure (Wang et al. 2004, eq. 6 and 9·10) of every window inside."""
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    moments = _window_means(torch.cat((x, y, x * x, y * y, x * y)), window, sigma)
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments.chunk(5)
+    var_x, var_y, cov = mean_xx - mean_x**2, mean_yy - mean_y**2, mean_xy - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance, (2 * cov + c2) / (var_x + var_y + c2)
 
 
 def _variation(image: Tensor) -> Tensor:
