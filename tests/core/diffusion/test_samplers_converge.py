@@ -6,6 +6,7 @@ In one dimension the probability flow keeps quantiles, so where it ends is known
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_deterministic_samplers_converge_at_their_order(name, options, order):
         .item()
         for count in counts
     ]
-    orders = [math.log2(before / after) for before, after in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(before / after) for before, after in pairwise(errors)]
     assert orders[-1] == pytest.approx(order, abs=0.1), (errors, orders)
     assert orders[-2] == pytest.approx(order, abs=0.2), (errors, orders)
     assert errors[-1] < (2e-2 if order == 1 else 2e-4)
