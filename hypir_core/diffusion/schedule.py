@@ -133,14 +133,15 @@ def schedule_from_config(config: Mapping[str, Any], *, where: str | Path) -> tup
             f"{', '.join(_DIFFUSERS_PREDICTIONS)}, got {', '.join(problems)}; "
             "give a base model such as Stable Diffusion 2.1-base"
         )
-    betas = config.get("trained_betas")
     try:
+        betas = config.get("trained_betas")
+        betas = None if betas is None else tuple(float(beta) for beta in betas)
         schedule = NoiseSchedule(
-            steps=int(config.get("num_train_timesteps", 1000 if betas is None else len(betas))),
+            steps=int(config.get("num_train_timesteps", len(betas or range(1000)))),
             beta_start=float(config.get("beta_start", 0.0001)),
             beta_end=float(config.get("beta_end", 0.02)),
             kind=_DIFFUSERS_KINDS[kind],
-            trained_betas=None if betas is None else tuple(float(beta) for beta in betas),
+            trained_betas=betas,
         )
     except (ValueError, TypeError) as err:
         raise WeightsError(f"{where}: {err}; get the file again") from err

@@ -17,13 +17,18 @@ A_BAR = a_bar_at(NoiseSchedule(), 200)
 def test_it_inverts_the_forward_process(rng, kind, a_bar):
     x0, eps = torch.randn(2, 2, 4, 5, 6, generator=rng).double()
     z = a_bar**0.5 * x0 + (1 - a_bar) ** 0.5 * eps
-    prediction = eps if kind is Prediction.eps else a_bar**0.5 * eps - (1 - a_bar) ** 0.5 * x0
-    torch.testing.assert_close(
-        predict_x0(z, prediction, a_bar=a_bar, kind=kind), x0.float(), rtol=1e-4, atol=1e-4 / a_bar**0.5
-    )
+    velocity = a_bar**0.5 * eps - (1 - a_bar) ** 0.5 * x0
+    prediction = {Prediction.eps: eps, Prediction.v: velocity, Prediction.x0: x0}[kind]
+    found = predict_x0(z, prediction, a_bar=a_bar, kind=kind)
+    torch.testing.assert_close(found, x0, rtol=1e-12, atol=1e-12 / a_bar**0.5)
+    found = predict_x0(z.float(), prediction.float(), a_bar=a_bar, kind=kind)
+    torch.testing.assert_close(found, x0.float(), rtol=1e-4, atol=1e-4 / a_bar**0.5)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Prediction.eps, "epsilon"), (Prediction.v, "v_prediction")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Prediction.eps, "epsilon"), (Prediction.v, "v_prediction"), (Prediction.x0, "sample")],
+)
 def test_it_equals_diffusers(rng, kind, name):
     from diffusers import DDPMScheduler
 
@@ -72,6 +77,10 @@ def test_gradients_flow_to_the_network(rng, kind):
     z = torch.randn(1, 2, 3, 3, generator=rng)
     weight = torch.tensor(0.7, requires_grad=True)
     one_step_x0(z, lambda z: weight * z, a_bar=A_BAR, kind=kind).sum().backward()
-    slope = -(((1 - A_BAR) / A_BAR) ** 0.5) if kind is Prediction.eps else -((1 - A_BAR) ** 0.5)
+    slope = {
+        Prediction.eps: -(((1 - A_BAR) / A_BAR) ** 0.5),
+        Prediction.v: -((1 - A_BAR) ** 0.5),
+        Prediction.x0: 1.0,
+    }[kind]
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad, slope * z.sum(), rtol=1e-4, atol=1e-4)

@@ -100,7 +100,7 @@ def changed(**changes: object) -> dict[str, str]:
         (changed(rnk=4), r"unknown key 'rnk' \(did you mean 'rank'\?\)"),
         (changed(rank="(removed)"), "rank is required"),
         (changed(rank="many"), "rank: "),
-        (changed(prediction="x0"), "prediction: "),
+        (changed(prediction="flow"), "prediction: "),
         (
             changed(model_t=1000, rank=0),
             "rank must be 1 or more, got 0.*model_t must lie in 0 … 999, got 1000",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,7 +32,7 @@ class EulerAncestral:
 
     def __post_init__(self) -> None:
         require_01(eta=self.eta)
-        if not self.s_noise >= 0:
+        if not 0 <= self.s_noise < math.inf:
             raise ConfigError(f"s_noise must be 0 or more, got {self.s_noise}")
 
     @property

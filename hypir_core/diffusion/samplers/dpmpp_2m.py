@@ -38,9 +38,10 @@ class DPMpp2M:
         self, x: Tensor, x0: Tensor, step: Step, *, noise: Tensor | None, earlier: Sequence[Tensor]
     ) -> Tensor:
         """See `Sampler.move`."""
-        return renoise(x, self._carried_on(x, x0, step, earlier), step, std=0.0, noise=None)
+        require_shape(x, x0=x0)
+        return renoise(x, self._carried_on(x0, step, earlier), step, std=0.0, noise=None)
 
-    def _carried_on(self, x: Tensor, x0: Tensor, step: Step, earlier: Sequence[Tensor]) -> Tensor:
+    def _carried_on(self, x0: Tensor, step: Step, earlier: Sequence[Tensor]) -> Tensor:
         short_end = self.lower_order_final and step.of < FEW_STEPS and step.index == step.of - 1
         if step.a_bar_before is None or step.a_bar_next == 1 or short_end:
             return x0
@@ -48,7 +49,7 @@ class DPMpp2M:
             raise ConfigError(
                 f"step {step.index + 1} of {step.of} of {self.name} needs the clean estimate of the step before"
             )
-        require_shape(x, earlier=earlier[0])
+        require_shape(x0, earlier=earlier[0])
         now = _half_log_snr(step.a_bar)
         ratio = (now - _half_log_snr(step.a_bar_before)) / (_half_log_snr(step.a_bar_next) - now)
         x0 = wide(x0)

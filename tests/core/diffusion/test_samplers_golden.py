@@ -78,9 +78,8 @@ def test_steps(pkl):
         moved["ancestral in sigma"] = EulerAncestral().move(x, x0, step, noise=noise, earlier=())
         for key, ours in moved.items():
             theirs = tensors.get(f"step.{case['index']}.{key.removesuffix(' in sigma')}")
-            if (
-                theirs is None
-            ):  # the set has no second-order step without a past, and no Euler step to the end
+            if theirs is None:
+                # the set has no second-order step without a past, and no Euler step to the end
                 assert key in {"euler", "dpmpp_second"}, key
                 continue
             size = max(1.0, theirs.abs().max().item())

@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypir_core.diffusion.timesteps import Spacing, timesteps
@@ -44,6 +44,7 @@ def test_linspace_may_stay_unrounded():
     assert timesteps(1000, 3, Spacing.linspace) == (999, 500, 0)
 
 
+@settings(deadline=None)
 @given(train_steps=st.integers(1, 300), data=st.data(), spacing=st.sampled_from(Spacing), whole=st.booleans())
 def test_they_fall_inside_the_schedule(train_steps, data, spacing, whole):
     steps = data.draw(st.integers(1, train_steps))
