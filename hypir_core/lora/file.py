@@ -145,6 +145,7 @@ def lora_from_tensors(
         metadata=metadata,
         where=where,
     )
+    form = next(form for form in _TELLING_FORMS if any(key and key.form is form for key in keys.values()))
     left_out = f"left out: keys of a text encoder, {listed(text_encoder)}; only the UNet is adapted"
     lora = Lora(
         factors=pairs,
@@ -153,7 +154,7 @@ def lora_from_tensors(
         scales=strength.scales,
         spec=spec,
         notes=(*([left_out] if text_encoder else []), *strength.notes),
-        form=next(form for form in _TELLING_FORMS if any(key and key.form is form for key in keys.values())),
+        form=form,
     )
     if modules is not None:
         check_lora(lora, modules, where=where)

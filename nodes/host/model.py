@@ -64,7 +64,7 @@ def denoise(model: Any, conditioning: Any, x: Tensor, sigma: float) -> Tensor:
 
 
 def computing_in_float32(model: Any) -> Any | None:
-    """Return a clone of a MODEL that computes in float32, casting weights as they are used; None where that cannot be."""
+    """Return a clone of a MODEL that computes in float32, casting weights in use; None where that cannot be."""
     if not hasattr(model, "set_model_compute_dtype"):
         return None
     wide = model.clone()

@@ -224,9 +224,7 @@ def bad_files(root: Path) -> dict[str, Path]:
     return {name: root / name for name in names}
 
 
-@pytest.mark.parametrize(
-    "name", ["missing.png", "empty.png", "truncated.jpg", "text.png", "nan.npy", "none.npy", "bomb.png"]
-)
+@pytest.mark.parametrize("name", ["missing.png", "empty.png", "text.png", "nan.npy", "none.npy", "bomb.png"])
 def test_bad_files_are_one_line_and_code_1(tmp_path, capsys, name):
     source = bad_files(tmp_path)[name]
     assert hypir("restore", source, "-o", tmp_path / "out" / "x.png") == 1

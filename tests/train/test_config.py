@@ -100,10 +100,11 @@ def test_accelerate_reads_its_configs(path: Path):
     ("variable", "key"),
     [("ACCELERATE_USE_DEEPSPEED", "distributed_type"), ("ACCELERATE_USE_FSDP", r"fsdp_config\.fsdp_version")],
 )
-def test_what_accelerate_may_not_do_is_refused(variable, key, monkeypatch):
+def test_what_accelerate_may_not_do_is_refused(variable, key, monkeypatch, tmp_path):
+    needed = [*NEEDED, f"data.root={tmp_path}"]
     monkeypatch.setenv(variable, "true")
     if "FSDP" in variable:
         with pytest.raises(ConfigError, match=r"precision: FSDP .* fp32 only, got bf16"):
-            build(load_config("tiny_cpu_pixel", [*NEEDED, "precision=bf16"]))
+            build(load_config("tiny_cpu_pixel", [*needed, "precision=bf16"]))
     with pytest.raises(ConfigError, match=rf"{key}: .* use train/accelerate/fsdp\.yaml"):
-        build(load_config("tiny_cpu_pixel", NEEDED))
+        build(load_config("tiny_cpu_pixel", needed))

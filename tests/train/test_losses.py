@@ -8,7 +8,6 @@ from torch.autograd import gradcheck
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from hypir_core.errors import ConfigError, ShapeError, UnknownNameError
-from hypir_core.metrics.fidelity import ms_ssim
 from train.config import LossConfig
 from train.losses import LOSSES, build_losses
 from train.ramps import Ramp, RampShape
@@ -45,11 +44,16 @@ def test_gradients(name):
     assert gradcheck(lambda x: loss(x, target), image.requires_grad_(), eps=1e-6, atol=1e-5, rtol=1e-3)
 
 
-def test_ms_ssim_is_the_metric():
-    """On grey pictures, whose luma they are, the loss is 1 − the metric of `hypir_core.metrics`."""
-    image, target = pictures(2, 1, 180, 200)
-    expected = 1 - ms_ssim(image / 2 + 0.5, target / 2 + 0.5).mean()
-    assert float(LOSSES.get("ms_ssim")(image, target)) == pytest.approx(float(expected), abs=2e-5)
+def test_ms_ssim_multiplies_the_scales():
+    """One scale is SSIM; of flat pictures, which have no contrast, only the luminance of the coarsest is left."""
+    image, target = pictures(1, 1, 180, 200)
+    one, plain = (
+        float(LOSSES.get(n)(image, target, **o)) for n, o in (("ms_ssim", {"scales": 1}), ("ssim", {}))
+    )
+    assert one == pytest.approx(plain, abs=1e-6)
+    a, b = (torch.full((1, 1, 180, 200), value) for value in (0.2, 0.6))
+    luminance = (2 * 0.2 * 0.6 + 4e-4) / (0.2**2 + 0.6**2 + 4e-4)
+    assert float(LOSSES.get("ms_ssim")(a, b)) == pytest.approx(1 - luminance**0.1333, abs=1e-4)
     with pytest.raises(ShapeError, match="lower its option scales"):
         LOSSES.get("ms_ssim")(image[..., :100], target[..., :100])
     with pytest.raises(ConfigError, match="scales must be 1 to 5"):

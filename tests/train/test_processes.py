@@ -101,7 +101,10 @@ def test_a_checkpoint_of_two_processes_goes_on_with_two_only(two, lora, capsys):
     assert {path.name for path in newest.iterdir()} == {"about.json", "players.pt", "rank-0.pt", "rank-1.pt"}
     again = [*lora, f"output_dir={two / 'whole'}", "data.batch_size=1", "max_steps=4"]
     assert main(again) == 2
-    assert "processes: the checkpoint step-00000003 was made by 2, now there are 1" in capsys.readouterr().err
+    assert (
+        "processes: the checkpoint step-00000003 was made by 2 processes, now there is 1"
+        in capsys.readouterr().err
+    )
 
 
 def test_split_networks_learn_what_whole_ones_learn(two):

@@ -173,8 +173,8 @@ def test_prompts_that_are_cut_are_counted_and_told_once(tiny, photos, tmp_path, 
     said = [record.message for record in caplog.records if "cut" in record.message]
     assert len(said) == 1
     assert re.fullmatch(
-        r"step 2  2 of 3 different prompts seen so far were cut, for instance '(the cat|coffee) .{72,73} …': the prompt is "
-        r"longer than 75 tokens: its last \d+ tokens were not used",
+        r"step 2  2 of 3 different prompts seen so far were cut, for instance '(the cat|coffee) .{72,73} …': the prompt "
+        r"is longer than 75 tokens: its last \d+ tokens were not used",
         said[0],
     )
 

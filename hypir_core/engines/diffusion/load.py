@@ -20,7 +20,7 @@ from ...errors import ConfigError, WeightsError
 from ...lora.convert import MERGED_KEY
 from ...lora.file import read_lora
 from ...lora.merge import merge_lora_
-from ...lora.names import adaptable_modules
+from ...lora.names import LoraForm, adaptable_modules
 from ...models.sd.backbone import Backbone, load_base, require_prediction
 from ...models.sd.fold import fold_timestep_
 from ...models.sd.tiny_decoder import TinyDecoder, load_tiny_decoder
@@ -91,7 +91,9 @@ def _merge(backbone: Backbone, path: Path, options: OneStepOptions, base: str) -
     lora = read_lora(path, adaptable_modules(dict(backbone.unet.named_parameters())))
     merge_lora_(backbone.unet, lora, strength=options.lora_strength)
     spec = lora.spec or LoraSpec(rank=lora.rank, alpha=lora.alpha)
-    return Restorer(spec=spec, label=f"{path.name} {short_hash(path)} on {base}", notes=lora.notes)
+    # The published file names its modules so, and was trained with alpha = rank: nothing is assumed of it.
+    notes = () if lora.form is LoraForm.original and lora.spec is None else lora.notes
+    return Restorer(spec=spec, label=f"{path.name} {short_hash(path)} on {base}", notes=notes)
 
 
 def _already_merged(spec: LoraSpec, backbone: Backbone, options: OneStepOptions, base: str) -> Restorer:
