@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from .image.size import TargetSize
     from .pipeline import Restored, restore
     from .registry import Registry
-    from .request import Report, Request
+    from .request import Report, Request, picture_text
     from .runtime import Runtime
+    from .streaming import restore_stream
     from .tiling.geometry import Box, Plane
     from .tiling.plan import TileConfig, TilePlan, TileWish, plan_tiles
     from .tiling.run import run_stage
@@ -62,11 +63,13 @@ _HOME = {
     "load_engine": ".engines.catalog",
     "pick_device": ".device",
     "pick_dtype": ".device",
+    "picture_text": ".request",
     "plan_tiles": ".tiling.plan",
     "preset": ".config",
     "preset_names": ".config",
     "read_picture": ".files.reading",
     "restore": ".pipeline",
+    "restore_stream": ".streaming",
     "run_stage": ".tiling.run",
     "to_planes": ".files.picture",
     "write_picture": ".files.writing",
@@ -96,11 +99,13 @@ __all__ = [  # a literal list, kept sorted; a test compares it with _HOME
     "load_engine",
     "pick_device",
     "pick_dtype",
+    "picture_text",
     "plan_tiles",
     "preset",
     "preset_names",
     "read_picture",
     "restore",
+    "restore_stream",
     "run_stage",
     "to_planes",
     "write_picture",

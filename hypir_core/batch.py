@@ -19,7 +19,7 @@ from .files.reading import content_hash, read_picture
 from .files.writing import write_picture
 from .image.compare import compare_picture
 from .pipeline import Restored, restore
-from .request import Request
+from .request import Request, picture_text
 from .runtime import Runtime
 
 MANIFEST = "hypir-manifest.jsonl"
@@ -191,7 +191,7 @@ def restore_file(
         alpha_01=restored.alpha_01,
         like=picture,
         format_name=writing.format,
-        text={"hypir.request": request.to_json(), "hypir.report": restored.report.to_json()},
+        text=picture_text(request, restored.report),
         force=writing.force,
         protect=(job.source, *writing.protect),
     )

@@ -98,3 +98,8 @@ class Report:
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the report as JSON."""
         return json.dumps(to_plain(self), sort_keys=True, ensure_ascii=False, indent=indent)
+
+
+def picture_text(request: Request, report: Report) -> dict[str, str]:
+    """Return the words that a restored picture carries: what was asked for, and what was done."""
+    return {"hypir.request": request.to_json(), "hypir.report": report.to_json()}
