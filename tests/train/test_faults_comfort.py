@@ -105,7 +105,7 @@ def test_a_dry_run_leaves_a_run_that_is_there_as_it_is(photos, tmp_path):
 
 
 def test_a_dry_run_refuses_what_training_refuses(photos, tmp_path, capsys):
-    assert main([*words(photos, tmp_path, 9, "generator.options.featuers=3"), "--dry-run"]) == 2
+    assert main([*words(photos, tmp_path, 9, "generator.options.feature=3"), "--dry-run"]) == 2
     assert "did you mean 'features'" in capsys.readouterr().err
 
 

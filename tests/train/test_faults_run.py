@@ -341,6 +341,17 @@ def test_validation_pictures_are_files_from_before_the_first_step_on(photos, tmp
     assert steps == {"0", "2", "3"}
 
 
+def test_validation_pictures_of_other_channels_are_written_too(tmp_path):
+    from train.run.validation import Shown
+    from train.run.validation_pictures import write_pictures
+
+    for channels in (1, 2, 4):
+        band = torch.rand(channels, 4, 6)
+        write_pictures(tmp_path, 3, [Shown(f"own.yaml-{channels}", band, band, band, band)])
+        with Image.open(tmp_path / "validation" / f"own-{channels}" / "step-00000003.png") as picture:
+            assert (picture.size, picture.mode) == ((6, 4), "RGB")
+
+
 # Discriminators, messages, Weights & Biases
 
 
