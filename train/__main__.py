@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
+from pathlib import Path
 
 from hypir_core.errors import HypirError
 
-USAGE = """usage: python -m train PRESET.yaml key=value …
-       accelerate launch -m train PRESET.yaml key=value …
-       python -m train inspect-data PRESET.yaml key=value …
-for instance: python -m train compact_pixel data.root=photos output_dir=runs/one max_steps=40000"""
+USAGE = """usage: python -m train PRESET key=value … [--dry-run]
+       accelerate launch -m train PRESET key=value …
+       python -m train inspect-data PRESET key=value …
+       python -m train export CHECKPOINT [--raw] -o FILE.safetensors
+for instance: python -m train compact_pixel data.root=photos output_dir=runs/one max_steps=40000
+  --dry-run   build everything, make one step, say what memory it takes; write nothing
+  export      the weights of a checkpoint: their moving average, or with --raw as they are"""
+
+DRY_RUN = "--dry-run"
 
 
 def main(arguments: list[str]) -> int:
-    """Run one training, or look at its data; return the exit code: 0 done or stopped, 1 failed, 2 wrong settings."""
-    if not arguments or arguments[0] in {"-h", "--help"}:
+    """Run one training, look at its data, or export a checkpoint.
+
+    Return the exit code: 0 done or stopped, 1 failed, 2 wrong settings.
+    """
+    if not arguments or {"-h", "--help"} & {arguments[0], arguments[-1]}:
         sys.stderr.write(f"{USAGE}\n")
         return 0 if arguments else 2
     main_process = os.environ.get("RANK", "0") == "0"
@@ -30,13 +40,49 @@ def main(arguments: list[str]) -> int:
             from .data.inspection import main as inspect_data
 
             return inspect_data(arguments[1:])
-        from .config import load_config
-        from .run.recipe import train
-
-        train(load_config(arguments[0], arguments[1:]))
+        if arguments[0] == "export":
+            return _export(arguments[1:])
+        return _train(arguments)
     except HypirError as err:
         sys.stderr.write(f"error: {err}\n")
         return 2 if isinstance(err, (ValueError, LookupError)) else 1
+
+
+def _train(arguments: list[str]) -> int:
+    from .config import load_config
+
+    words = [word for word in arguments if word != DRY_RUN]
+    if not words:
+        sys.stderr.write(f"{USAGE}\n")
+        return 2
+    config = load_config(words[0], words[1:])
+    if DRY_RUN in arguments:
+        from .run.dry_run import dry_run
+
+        for line in dry_run(config):
+            sys.stdout.write(f"{line}\n")
+        return 0
+    from .run.recipe import train
+
+    train(config)
+    return 0
+
+
+def _export(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m train export",
+        description="Write the generator of a checkpoint as a weight file for hypir restore and ComfyUI.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="its folder, or that of the run for the newest one")
+    parser.add_argument(
+        "--raw", action="store_true", help="the weights as they are, not their moving average"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write, .safetensors")
+    given = parser.parse_args(arguments)
+    from .run.export import export_checkpoint
+
+    for path in export_checkpoint(given.checkpoint, given.output, raw=given.raw):
+        sys.stdout.write(f"{path}\n")
     return 0
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hypir_core.errors import MissingDependencyError
 
@@ -34,10 +35,32 @@ def build_optimiser(name: str, module: nn.Module, config: OptimiserConfig) -> to
     parameters = [group for group in groups if group["params"]]
     rule: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
     if config.kind in ELSEWHERE:
-        return _class_of(name, config.kind)(parameters, **rule)
+        optimiser = _class_of(name, config.kind)(parameters, **rule)
+        if config.kind is Optimiser.schedule_free:
+            optimiser.train()
+        return optimiser
     kind = {Optimiser.adamw: torch.optim.AdamW, Optimiser.adam: torch.optim.Adam}[config.kind]
     fused = all(p.device.type in {"cpu", "cuda"} for p in trained)
     return kind(parameters, fused=fused, **rule)
+
+
+def own_average(optimiser: Any, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the averages that a schedule-free optimiser keeps of the parameters in `named`; others keep none.
+
+    It trains at y = (1 − β₁)·z + β₁·x, where x is the average (Defazio et al., arXiv 2405.15682, eq. 6 to 8), so that
+    x = y + (1 − 1/β₁)·(z − y). The parameters stay at y.
+    """
+    names = {id(tensor): name for name, tensor in named.items()}
+    averages = {}
+    for group in optimiser.param_groups:
+        if "train_mode" not in group:
+            return {}
+        for p in group["params"]:
+            z = optimiser.state[p].get("z")
+            averages[names[id(p)]] = (
+                p.detach().clone() if z is None else p.detach().lerp(z, 1 - 1 / group["betas"][0])
+            )
+    return averages
 
 
 def _class_of(name: str, kind: Optimiser) -> Any:

@@ -14,9 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hypir_core.errors import TrainingDivergedError
 
-from .config import EmaConfig, LrShape, OptimiserConfig
+from .config import EmaConfig, LrShape, Optimiser, OptimiserConfig
 from .ema import Ema
-from .optimisers import build_optimiser
+from .optimisers import build_optimiser, own_average
 from .run.sharding import at_rest, like, optimiser_state_like, whole
 
 GENERATOR = "generator"
@@ -50,6 +50,8 @@ class Player:
             "lr_schedule": self.lr_schedule.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
         }
+        if self.config.kind is Optimiser.schedule_free:
+            state["averaged"] = averaged_state(self, accelerator)
         return whole(state)
 
     def load_state_dict(self, state: Mapping[str, Any], accelerator: Accelerator) -> None:
@@ -170,10 +172,12 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def averaged_state(player: Player, accelerator: Accelerator) -> dict[str, Tensor]:
-    """Return the tensors that restore best: the moving average, or the weights themselves where there is none."""
+    """Return the tensors that restore best: the moving average, else the optimiser's own, else the weights."""
     if player.ema:
         return player.ema.shadow
-    return trained_state(accelerator.unwrap_model(player.module))
+    module = accelerator.unwrap_model(player.module)
+    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    return trained_state(module) | own_average(player.optimiser, named)
 
 
 def load_trained_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -93,18 +94,19 @@ def test_two_processes_see_the_losses_of_one_with_twice_the_batch(two, lora, tmp
         assert values_of(two / "whole", name) == pytest.approx(values_of(tmp_path, name), rel=1e-4)
 
 
-def test_a_checkpoint_of_two_processes_goes_on_with_two_only(two, lora, capsys):
+def test_a_checkpoint_of_two_processes_goes_on_with_one_only_when_asked(two, lora, tmp_path, capsys):
     assert json.loads((two / "whole" / "run.json").read_text())["processes"] == 2
     newest = newest_checkpoint(two / "whole")
     assert newest is not None
     assert newest.name == "step-00000003"
     assert {path.name for path in newest.iterdir()} == {"about.json", "players.pt", "rank-0.pt", "rank-1.pt"}
-    again = [*lora, f"output_dir={two / 'whole'}", "data.batch_size=1", "max_steps=4"]
+    run = shutil.copytree(two / "whole", tmp_path / "run")
+    again = [*lora, f"output_dir={run}", "data.batch_size=1", "max_steps=4"]
     assert main(again) == 2
-    assert (
-        "processes: the checkpoint step-00000003 was made by 2 processes, now there is 1"
-        in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "processes: the checkpoint step-00000003 was made by 2 processes, now there is 1" in said
+    assert main([*again, "checkpoint.resume=all"]) == 0
+    assert json.loads((run / "checkpoints" / "step-00000004" / "about.json").read_text())["processes"] == 1
 
 
 def test_split_networks_learn_what_whole_ones_learn(two):

@@ -77,6 +77,11 @@ class OptimiserConfig:
             [
                 *at_least(self, 0, "lr", "lr_end", "warmup_steps", "weight_decay", "clip_norm"),
                 *at_least(self, 1, "every"),
+                *(
+                    ["lr_schedule must be constant with kind=schedule_free, which needs none"]
+                    if self.kind is Optimiser.schedule_free and self.lr_schedule is not LrShape.constant
+                    else []
+                ),
                 *(["betas must lie in [0, 1)"] if not all(0 <= beta < 1 for beta in self.betas) else []),
             ]
         )
@@ -94,6 +99,10 @@ class GeneratorConfig:
     """Sizes of the architecture, for instance features, blocks and scale."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     ema: EmaConfig | None = field(default_factory=EmaConfig)
+
+    def __post_init__(self) -> None:
+        if self.ema and self.optimiser.kind is Optimiser.schedule_free:
+            raise ConfigError("ema must be null with optimiser.kind=schedule_free, which averages by itself")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,9 +88,9 @@ def build(config: TrainConfig, *, write: bool = True) -> Run:
         HypirError: a checkpoint cannot be read.
     """
     check_options(config)
+    accelerator = _accelerator(config)
     check_files(config)
     check_data(config)
-    accelerator = _accelerator(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

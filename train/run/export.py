@@ -1,4 +1,4 @@
-"""Weights out of a run, as files that `hypir restore` and ComfyUI load as they are."""
+"""Weights out of a run or a checkpoint, as files that `hypir restore` and ComfyUI load as they are."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from hypir_core.errors import ConfigError, HypirError
 from hypir_core.lora.file import lora_from_tensors, write_lora
 from hypir_core.lora.names import LoraForm
-from hypir_core.weights.spec import LoraSpec, WeightsSpec, spec_to_metadata
-from hypir_core.weights.tensors import write_tensors
+from hypir_core.weights.spec import LoraSpec, WeightsSpec, spec_from_metadata, spec_to_metadata
+from hypir_core.weights.tensors import check_finite, write_tensors
 
-from ..players import Player, trained_state
+from ..config import Optimiser
+from ..players import GENERATOR, Player, averaged_state, trained_state
+from .checkpoint import PLAYERS, read_state
+from .checkpoint_folders import ABOUT, newest_checkpoint, read_about
 from .sharding import whole
 
 RAW = "generator.safetensors"
@@ -33,8 +37,8 @@ def export_generator(
         WeightsError: a file cannot be written.
     """
     states = {RAW: trained_state(accelerator.unwrap_model(player.module))}
-    if player.ema:
-        states[AVERAGED] = player.ema.shadow
+    if player.ema or player.config.kind is Optimiser.schedule_free:
+        states[AVERAGED] = averaged_state(player, accelerator)
     written: list[Path] = []
     for name, state in states.items():
         tensors = whole(state)
@@ -65,3 +69,36 @@ def write_weights(
         return (path,)
     write_lora(path.with_suffix(".pth"), lora, form=LoraForm.original)
     return path, path.with_suffix(".pth")
+
+
+def export_checkpoint(given: Path, out: Path, *, raw: bool) -> tuple[Path, ...]:
+    """Write the generator of a checkpoint, its moving average unless `raw`, to the file `out`.
+
+    `given` is a checkpoint, or the folder of a run, whose newest one is taken. Neither the data nor a base model is
+    needed.
+
+    Raises:
+        ConfigError: `given` holds no checkpoint, or `out` does not end in .safetensors.
+        HypirError: the checkpoint cannot be read, or is of a release that did not write down what it trains.
+        WeightsError: `out` cannot be written.
+    """
+    if out.suffix.lower() != ".safetensors":
+        raise ConfigError(
+            f"-o: expected a name that ends in .safetensors, got {out}; hypir convert makes others"
+        )
+    folder = given if (given / ABOUT).is_file() else newest_checkpoint(given)
+    if folder is None:
+        raise ConfigError(
+            f"{given}: is no checkpoint and no run folder with one; expected runs/…/checkpoints/step-…"
+        )
+    about = read_about(folder)
+    if not about.get("weights"):
+        raise HypirError(
+            f"{folder}: an older release wrote it without what its weights are; run the same command once more with "
+            f"max_steps={about['step']}, which writes the exports"
+        )
+    state = read_state(folder / PLAYERS)[GENERATOR]
+    averaged = state["ema"]["shadow"] if state["ema"] else state.get("averaged", state["weights"])
+    tensors = state["weights"] if raw else averaged
+    check_finite(tensors, folder)
+    return write_weights(out, tensors, spec_from_metadata(about["weights"], folder))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -63,28 +63,50 @@ def held_by_frozen(modules: Iterable[nn.Module]) -> int:
 
 @dataclass(eq=False)
 class Kept:
-    """What autograd keeps; `bytes` grows while the block runs, every storage counted once."""
+    """What autograd keeps inside a block of `count_kept`; every storage counts once."""
 
     bytes: int = 0
+    """Now."""
+    peak_bytes: int = 0
+    holders: dict[int, int] = field(default_factory=dict)
+    """Address of a storage → how many saved tensors lie in it."""
+
+
+class _Holder:
+    """A tensor that autograd saved; what it takes is given back when autograd drops it."""
+
+    def __init__(self, tensor: Tensor, kept: Kept):
+        storage = tensor.untyped_storage()
+        self.tensor, self._kept = tensor, kept
+        self._address, self._bytes = storage.data_ptr(), storage.nbytes()
+        count = kept.holders.get(self._address, 0)
+        kept.holders[self._address] = count + 1
+        if not count:
+            kept.bytes += self._bytes
+            kept.peak_bytes = max(kept.peak_bytes, kept.bytes)
+
+    def __del__(self):
+        self._kept.holders[self._address] -= 1
+        if not self._kept.holders[self._address]:
+            self._kept.bytes -= self._bytes
 
 
 @contextmanager
 def count_kept(weights: Iterable[Tensor]) -> Iterator[Kept]:
-    """Count the bytes that passes inside the block keep for their backward pass, without the `weights`.
+    """Count what passes inside the block keep for their backward pass, without the `weights`, at the most.
 
-    That is the memory of the activations on any device. What checkpointed parts compute again is not in it.
+    That is the memory of the activations on any device, with what checkpointed parts compute again.
     """
     kept = Kept()
-    seen = {tensor.untyped_storage().data_ptr() for tensor in weights}
+    own = {tensor.untyped_storage().data_ptr() for tensor in weights}
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
-            kept.bytes += storage.nbytes()
-        return tensor
+    def pack(tensor: Tensor) -> Tensor | _Holder:
+        return tensor if tensor.untyped_storage().data_ptr() in own else _Holder(tensor, kept)
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    def unpack(saved: Tensor | _Holder) -> Tensor:
+        return saved.tensor if isinstance(saved, _Holder) else saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield kept
 
 

@@ -13,11 +13,12 @@ from .memory import gib, held_by, held_by_frozen, millions
 def start_lines(run: Run) -> list[str]:
     """Return the lines of the start message."""
     config, data = run.config, run.config.data
+    places = ", ".join(str(share.root) for share in data.places.values())
     per_step = data.batch_size * config.accumulation * run.accelerator.num_processes
     return [
         f"device      {device_text(run)}",
         f"processes   {run.accelerator.num_processes}, {config.precision.value}",
-        f"pictures    {run.pictures} from {data.root}; {per_step} samples per step "
+        f"pictures    {run.pictures} from {places}; {per_step} samples per step "
         f"({data.batch_size} per pass × {config.accumulation} passes × {run.accelerator.num_processes} processes)",
         *network_lines(run),
         f"memory      {gib(held_bytes(run))} for weights, gradients, optimisers and averages, per process; "

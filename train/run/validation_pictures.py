@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..data.levels import viewable
 from .validation import Shown
 
 FOLDER = "validation"
@@ -45,7 +46,8 @@ def _file_name(name: str) -> str:
 
 
 def _write(path: Path, image_01: Tensor) -> None:
+    """Write [c h w], [0,1], as 8-bit colour; of bands those that can be looked at."""
     from PIL import Image
 
-    levels = image_01.detach().float().cpu().clamp(0, 1).mul(255).round().byte()
+    levels = viewable(image_01).detach().float().cpu().clamp(0, 1).mul(255).round().byte()
     Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy()).save(path)
