@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 from .. import config
 from ..errors import ConfigError, SpecMismatchError, SpecMissingError, UnknownNameError, WeightsError
+from ..image.ranges import RangeConfig
 from .lora_targets import TARGET_MODULES
 
 METADATA_KEY = "hypir.spec"
-
-SCHEMA = 1
-"""Version of the fields below. It grows when an older reader would misunderstand a file."""
 
 NOT_STATED = "not stated in the source file"
 """Licence and origin of a file that came without a spec."""
@@ -33,23 +31,16 @@ class Prediction(str, Enum):
     x0 = "x0"
 
 
-class ValueRange(str, Enum):
-    """Range of the numbers a pixel network takes and gives."""
-
-    unit = "unit"
-    """[0,1]"""
-    pm1 = "pm1"
-    """[-1,1]"""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraSpec:
     """A LoRA for one step of a latent diffusion UNet; the defaults describe the published one-step LoRA."""
 
     __pydantic_config__ = config.strict
     kind: ClassVar[str] = "lora"
+    newest: ClassVar[int] = 1
+    """Version of the fields. It grows when an older reader would misunderstand a file."""
 
-    schema: int = SCHEMA
+    schema: int = newest
     engine: str = "one-step"
     """Name of the engine that runs it."""
     base_model: str = "stabilityai/stable-diffusion-2-1-base"
@@ -91,24 +82,28 @@ class LoraSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratorSpec:
-    """A feed-forward generator; `architecture` and the sizes rebuild the module that the tensors fit."""
+    """A feed-forward generator; `architecture`, channels, scale and `options` rebuild the module the tensors fit."""
 
     __pydantic_config__ = config.strict
     kind: ClassVar[str] = "generator"
+    newest: ClassVar[int] = 2
+    """Schema 1 had the sizes ``features``, ``blocks`` and ``growth`` as fields and the range as one word."""
 
-    schema: int = SCHEMA
+    schema: int = newest
     name: str
     """What a person calls it."""
     architecture: str
     """A name in `hypir_core.models.architectures.ARCHITECTURES`."""
-    scale: int
+    dims: int = 2
+    """Spatial axes: 2 for pictures, 3 for volumes."""
+    scale: int | tuple[int, ...]
+    """Factor along every axis, or one for each."""
     in_channels: int = 3
     out_channels: int = 3
-    features: int
-    blocks: int
-    growth: int | None = None
-    """Channels per dense layer, for the architectures that have it."""
-    value_range: ValueRange = ValueRange.unit
+    options: Mapping[str, int | float | bool | str] = field(default_factory=dict)
+    """The architecture's own sizes, by the names of its arguments."""
+    value_range: RangeConfig = field(default_factory=RangeConfig)
+    """The range of the numbers that the network takes and gives."""
     trained_on: str
     """The data, as a person would cite it."""
     trained_with: str
@@ -116,15 +111,23 @@ class GeneratorSpec:
     licence: str
 
     def __post_init__(self) -> None:
-        sizes = ("scale", "in_channels", "out_channels", "features", "blocks")
         problems = [
             f"{name} must be 1 or more, got {getattr(self, name)}"
-            for name in sizes
+            for name in ("in_channels", "out_channels")
             if getattr(self, name) < 1
         ]
-        if self.growth is not None and self.growth < 1:
-            problems.append(f"growth must be 1 or more, got {self.growth}")
+        problems += [] if 1 <= self.dims <= 3 else [f"dims must lie in 1 … 3, got {self.dims}"]
+        scales = (self.scale,) if isinstance(self.scale, int) else self.scale
+        if not scales or min(scales) < 1:
+            problems.append(f"scale must be 1 or more, got {self.scale}")
+        if not isinstance(self.scale, int) and len(scales) != self.dims:
+            problems.append(f"scale must be one number or {self.dims}, one for each axis, got {len(scales)}")
         _raise(problems)
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Factor along every axis."""
+        return (self.scale,) * self.dims if isinstance(self.scale, int) else self.scale
 
 
 WeightsSpec: TypeAlias = LoraSpec | GeneratorSpec
@@ -156,14 +159,33 @@ def spec_from_metadata(metadata: Mapping[str, str], where: str | Path) -> Weight
         raise WeightsError(
             f"{where}: {METADATA_KEY}: schema must be a whole number, got {schema!r}; get the file again"
         )
-    if schema > SCHEMA:
+    newest = _KINDS[kind].newest
+    if schema > newest:
         raise SpecMismatchError(
-            f"{where}: expected {METADATA_KEY} of schema {SCHEMA}, got {schema}; update this package"
+            f"{where}: expected {METADATA_KEY} of schema {newest}, got {schema}; update this package"
         )
+    if kind == GeneratorSpec.kind and schema == 1:
+        data = _generator_of_schema_1(data, where)
     try:
         return config.build(_KINDS[kind], data, where=f"{where}: {METADATA_KEY}")
     except ConfigError as err:
         raise WeightsError("; ".join(" ".join(err.problems).splitlines())) from err
+
+
+def _generator_of_schema_1(data: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
+    """Return a generator's fields as schema 2 names them."""
+    data = dict(data)
+    wanted = ("features", "blocks")
+    missing = [name for name in wanted if name not in data]
+    if missing:
+        raise WeightsError(f"{where}: {METADATA_KEY}: {missing[0]} is required; get the file again")
+    sizes = {name: data.pop(name) for name in (*wanted, "growth") if name in data}
+    options = {name: size for name, size in sizes.items() if size is not None}
+    return data | {
+        "schema": 2,
+        "options": options,
+        "value_range": {"kind": data.get("value_range", "unit")},
+    }
 
 
 def spec_to_metadata(spec: WeightsSpec) -> dict[str, str]:

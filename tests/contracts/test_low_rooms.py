@@ -1,4 +1,4 @@
-"""Weights know no LoRAs, LoRAs know no models: arrows between the low rooms point down."""
+"""Pictures know no weights, weights know no LoRAs, LoRAs know no models: arrows between the low rooms point down."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import hypir_core
 CORE = Path(hypir_core.__file__).parent
 
 MAY_IMPORT = {
-    "weights": {"atomic", "config", "errors"},
+    "image": {"config", "errors"},
+    "weights": {"atomic", "config", "errors", "image"},
     "lora": {"atomic", "config", "errors", "weights"},
 }
 """Room → modules and rooms of the core that it may import, besides itself."""

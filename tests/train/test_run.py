@@ -102,12 +102,15 @@ def test_export_restores_as_the_trainers_own_average(photos, tmp_path):
     file = read_tensors(config.output_dir / "generator_ema.safetensors")
     spec = spec_from_metadata(file.metadata, file.path)
     assert isinstance(spec, GeneratorSpec)
-    assert (spec.name, spec.licence, spec.scale, spec.features, spec.blocks) == ("mine", "CC0", 2, 8, 2)
+    assert (spec.name, spec.licence, spec.scale, spec.options) == (
+        "mine",
+        "CC0",
+        2,
+        {"features": 8, "blocks": 2},
+    )
     assert "6 steps" in spec.trained_with
 
-    loaded = ARCHITECTURES.get(spec.architecture)(
-        features=spec.features, blocks=spec.blocks, scale=spec.scale
-    )
+    loaded = ARCHITECTURES.get(spec.architecture)(**spec.options, scale=spec.scale)
     loaded.load_state_dict(file.tensors)
     run = build(config)
     average = ARCHITECTURES.get("compact")(**config.generator.options)

@@ -18,9 +18,12 @@ from ..config import ExportConfig, TrainConfig
 from ..run.warm_start import read_fitting
 from .base import Generator
 
+SHARED_SIZES = ("scale", "in_channels", "out_channels")
+"""Sizes that every architecture has and that the spec names; the rest are options of one architecture."""
+
 
 def feed_forward(architecture: str, config: TrainConfig, device: torch.device) -> Generator:
-    """Make a generator of `hypir_core.models.generators`; nothing of it is frozen, so `device` is not used.
+    """Make a generator of `hypir_core.models.architectures`; nothing of it is frozen, so `device` is not used.
 
     Raises:
         ConfigError: options that the architecture does not take, or an export that it does not have.
@@ -37,10 +40,12 @@ def feed_forward(architecture: str, config: TrainConfig, device: torch.device) -
         _start_from(module, Path(config.base_model))
 
     def spec(export: ExportConfig, trained_with: str) -> GeneratorSpec:
+        own = {name: size for name, size in sizes.items() if name not in SHARED_SIZES}
         return GeneratorSpec(
             name=export.name,
             architecture=architecture,
-            **sizes,
+            **{name: sizes[name] for name in SHARED_SIZES},
+            options=own,
             trained_on=export.trained_on,
             trained_with=trained_with,
             licence=export.licence,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from ...image.ranges import UNIT, Range
+from ...errors import ShapeError
+from ...image.histogram import Statistics
+from ...image.ranges import UNIT, Range, RangeConfig, fit
 from ...request import Request
-from ...tiling.geometry import Readable
+from ...tiling.geometry import Box, Readable
 from ...tiling.plan import TileConfig
 from ...tiling.readable import enlarged
 from ...tiling.sample import POOLS
@@ -24,6 +27,9 @@ TILE_INPUT_PX = {1: 65536, 2: 256, 3: 64}
 """Side of a tile by the number of axes, in input pixels."""
 
 LEAST_INPUT_PX = 16
+
+BAND_VALUES = 1 << 22
+"""Values that are read at a time to fit a range."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,8 +48,12 @@ class FeedForward:
     """Input sides must divide by this."""
     least_px: int = 1
     """Input sides must be at least this long."""
+    least_tile_px: int = 0
+    """The engine's own tiles are at least so long, in input pixels; the network pads shorter ones itself."""
     value_range: Range = field(default=UNIT)
     """What the network calls black and white."""
+    fitted_range: RangeConfig | None = None
+    """In place of it, where the picture decides: it is fitted on the whole input before that is cut into tiles."""
 
     @property
     def tile(self) -> TileConfig:
@@ -54,7 +64,7 @@ class FeedForward:
         return self._tile(self.scale)
 
     def _tile(self, kept: Sequence[int]) -> TileConfig:
-        side = max(TILE_INPUT_PX[self.spec.axes], 4 * self.radius)
+        side = max(TILE_INPUT_PX[self.spec.axes], 4 * self.radius, self.least_tile_px)
         tiles, overlaps = ([size * k for k in kept] for size in (side, 2 * self.radius))
         same = len(set(kept)) == 1
         return TileConfig(
@@ -75,18 +85,23 @@ class FeedForward:
         padded = [max(size, self.least_px) for size in sizes]
         padded = [size + -size % self.multiple for size in padded]
         content = tuple(size * k for size, k in zip(sizes, kept, strict=True))
-        return Prepared(plane=enlarged(image, kept, padded), content_px=content)
+        plane = enlarged(image, kept, padded)
+        if self.fitted_range is None:
+            return Prepared(plane=plane, content_px=content)
+        found = fit(self.fitted_range, statistics_of(image))
+        return Prepared(plane=plane, content_px=content, condition=found, notes=found.notes)
 
     def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
         """Return the one stage."""
         del request
         kept = prepared.plane.strides
+        values = self.value_range if prepared.condition is None else prepared.condition
         shrink = tuple(factor // k for factor, k in zip(self.scale, kept, strict=True))
         axes, grain = len(kept), tuple(k * self.multiple for k in kept)
 
         def restore_tile(tile: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
             laid = tile.to(memory_format=torch.channels_last) if axes == 2 else tile
-            out = self.value_range.undo(self.net(self.value_range.apply(laid)))
+            out = values.undo(self.net(values.apply(laid)))
             return POOLS[axes](out, shrink) if max(shrink) > 1 else out
 
         def place(device: torch.device) -> None:
@@ -110,6 +125,23 @@ class FeedForward:
                 min_tile_px=tuple(least * k for k in kept),
             ),
         )
+
+
+def statistics_of(image: Readable) -> Statistics:
+    """Return the statistics of a picture at stride 1, read in bands along its first axis.
+
+    Raises:
+        ShapeError: there are several images; each would need a range of its own.
+    """
+    if image.images != 1:
+        raise ShapeError(f"the range is fitted on one picture, got {image.images} at once; give one by one")
+    length, *others = image.sizes_px
+    rows = max(1, BAND_VALUES // max(1, image.channels * prod(others)))
+    found = Statistics()
+    for start in range(0, length, rows):
+        size = min(rows, length - start)
+        found.add(image.crop(Box((start, *[0] * len(others)), (size, *others))))
+    return found
 
 
 def _kept(factor: int, wanted: float) -> int:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ...config import to_plain
 from ...device import DTYPES, pick_dtype
-from ...errors import MissingDependencyError, SpecMismatchError, SpecMissingError, WeightsError
+from ...errors import ConfigError, SpecMismatchError, SpecMissingError
+from ...image.ranges import UNIT, RangeConfig
 from ...models.architectures import ARCHITECTURES
 from ...weights.download.sources import Fetch
 from ...weights.fingerprint import short_hash
@@ -19,8 +24,12 @@ from ...weights.tensors import TensorFile, check_finite, read_tensors
 from ..base import EngineSpec
 from .engine import UNKNOWN_RADIUS, FeedForward
 from .options import BuiltInOptions, UpscalerOptions
+from .spandrel_net import TRIAL_PX, first_line, formats_of, least_sides, read_descriptor, tried
 
 BUILT_IN = Path(__file__).parents[2] / "weights" / "builtin"
+
+UNKNOWN_FEATURES = 64
+"""Channels of a feature map where the file does not say."""
 
 LIVE_MAPS = 4
 """Feature maps that are alive at once in a plain convolutional net on inference: input, output, workspace."""
@@ -69,11 +78,10 @@ def upscaler_of(model: Any, *, label: str) -> FeedForward:
         label: names the weights in the report.
 
     Raises:
-        WeightsError: it does not turn a picture into a picture.
+        ConfigError, WeightsError: it does not turn a picture into a picture, or not in its format.
     """
     dtype = model.dtype
-    loaded = _wrapped(model, dtype=dtype, dtypes=(str(dtype).removeprefix("torch."),), where=label)
-    return _engine(loaded, "upscaler", label)
+    return _engine(_foreign(model, dtype, device=model.device, asked=True, where=label), "upscaler", label)
 
 
 def _load(path: Path, name: str, device: torch.device, dtype: str) -> FeedForward:
@@ -82,7 +90,9 @@ def _load(path: Path, name: str, device: torch.device, dtype: str) -> FeedForwar
     try:
         spec = spec_from_metadata(file.metadata, path)
     except SpecMissingError:
-        loaded = _with_spandrel(file, name, device, dtype)
+        model = read_descriptor(file)
+        chosen = pick_dtype(dtype, device, formats_of(model))
+        loaded = _foreign(model, chosen, device=device, asked=dtype != "auto", where=str(path))
     else:
         if not isinstance(spec, GeneratorSpec):
             raise SpecMismatchError(
@@ -92,19 +102,6 @@ def _load(path: Path, name: str, device: torch.device, dtype: str) -> FeedForwar
     return _engine(loaded, name, f"{path.name} {short_hash(path)}")
 
 
-class CastInput(nn.Module):
-    """Run a network of somebody else's in its own format, float32 on both sides."""
-
-    def __init__(self, net: nn.Module, dtype: torch.dtype):
-        super().__init__()
-        self.net = net.to(dtype)
-        self.dtype = dtype
-
-    def forward(self, image_01: Tensor) -> Tensor:
-        """Cast, run, cast back."""
-        return self.net(image_01.to(self.dtype)).float()
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Loaded:
     """A generator and what the engine must know about it."""
@@ -112,34 +109,77 @@ class _Loaded:
     net: nn.Module
     dtype: torch.dtype
     dtypes: tuple[str, ...]
-    scale: int
+    scale: tuple[int, ...]
     radius: int
-    channels: int
+    in_channels: int
+    out_channels: int
     features: int
-    multiple: int
     licence: str
+    multiple: int = 1
+    least_tile_px: int = 0
+    value_range: RangeConfig = field(default_factory=RangeConfig)
+    notes: tuple[str, ...] = ()
 
 
 def _ours(file: TensorFile, spec: GeneratorSpec, name: str, device: torch.device, dtype: str) -> _Loaded:
-    sizes = {"in_channels": spec.in_channels, "out_channels": spec.out_channels, "features": spec.features}
-    if spec.growth is not None:
-        sizes["growth"] = spec.growth
-    net = ARCHITECTURES.get(spec.architecture)(**sizes, blocks=spec.blocks, scale=spec.scale)
+    if (
+        spec.value_range.kind.fitted
+        and spec.value_range.per_channel
+        and spec.in_channels != spec.out_channels
+    ):
+        raise SpecMismatchError(
+            f"{file.path}: a {spec.value_range.kind.value!r} range of each channel cannot be undone where "
+            f"{spec.in_channels} channels become {spec.out_channels}; fit one for all (per_channel: false)"
+        )
+    net = _built(file, spec)
     _check_keys(net, file, name)
     dtypes = tuple(DTYPES)
     chosen = pick_dtype(dtype, device, dtypes)
     net.load_state_dict(file.tensors)
+    net.to(chosen)
+    features = spec.options.get("features", UNKNOWN_FEATURES)
     return _Loaded(
-        net=net.to(chosen, memory_format=torch.channels_last),  # type: ignore[call-overload]  # torch's stub lacks it
+        net=net.to(memory_format=torch.channels_last) if spec.dims == 2 else net,  # type: ignore[call-overload]  # torch's stub lacks it
         dtype=chosen,
         dtypes=dtypes,
-        scale=spec.scale,
+        scale=spec.scales,
         radius=receptive_radius(net),
-        channels=spec.in_channels,
-        features=spec.features,
+        in_channels=spec.in_channels,
+        out_channels=spec.out_channels,
+        features=features if isinstance(features, int) else UNKNOWN_FEATURES,
         multiple=int(getattr(net, "fold", 1)),
         licence=spec.licence,
+        value_range=spec.value_range,
     )
+
+
+def _built(file: TensorFile, spec: GeneratorSpec) -> nn.Module:
+    """Make the module that a spec names, with random numbers.
+
+    Raises:
+        SpecMismatchError: the architecture does not have these axes, channels, factors or options.
+        UnknownNameError: there is no such architecture.
+    """
+    make = ARCHITECTURES.get(spec.architecture)
+    known = inspect.signature(make).parameters
+    unknown = sorted(option for option in spec.options if option not in known)
+    if unknown:
+        raise SpecMismatchError(
+            f"{file.path}: {spec.architecture} has no option {unknown[0]!r} (it has: {', '.join(known)}); "
+            "update this package"
+        )
+    wanted: Mapping[str, Any] = {"in_channels": spec.in_channels, "out_channels": spec.out_channels}
+    if "dims" in known:
+        wanted = {**wanted, "dims": spec.dims}
+    elif spec.dims != 2:
+        raise SpecMismatchError(
+            f"{file.path}: {spec.architecture} has 2 spatial axes, got a spec of {spec.dims}; update this package"
+        )
+    same = len(set(spec.scales)) == 1
+    try:
+        return make(**spec.options, **wanted, scale=spec.scales[0] if same else spec.scales)
+    except (ConfigError, TypeError, ValueError) as err:
+        raise SpecMismatchError(f"{file.path}: {spec.architecture}: {first_line(err)}") from err
 
 
 def receptive_radius(net: nn.Module) -> int:
@@ -161,60 +201,50 @@ def _check_keys(net: nn.Module, file: TensorFile, name: str) -> None:
         )
 
 
-def _with_spandrel(file: TensorFile, name: str, device: torch.device, dtype: str) -> _Loaded:
-    try:
-        import spandrel
-    except ModuleNotFoundError as err:
-        raise MissingDependencyError("spandrel", "upscalers", f"reading {file.path.name}") from err
-    try:
-        model = spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(file.tensors))
-    except spandrel.UnsupportedModelError as err:
-        raise WeightsError(
-            f"{file.path}: expected a super-resolution model that spandrel reads, got an unknown layout of "
-            f"{len(file.tensors)} tensors ({next(iter(file.tensors))}, …)"
-        ) from err
-    if not isinstance(model, spandrel.ImageModelDescriptor):
-        raise WeightsError(f"{file.path}: expected a picture-to-picture model, got {model.architecture.name}")
-    halves = {"bfloat16": model.supports_bfloat16, "float16": model.supports_half}
-    dtypes = ("float32", *(n for n, supported in halves.items() if supported))
-    return _wrapped(model, dtype=pick_dtype(dtype, device, dtypes), dtypes=dtypes, where=str(file.path))
-
-
-def _wrapped(model: Any, *, dtype: torch.dtype, dtypes: tuple[str, ...], where: str) -> _Loaded:
-    if model.input_channels != model.output_channels:
-        raise WeightsError(f"{where}: expected a picture-to-picture model, got {model.architecture.name}")
+def _foreign(model: Any, dtype: torch.dtype, *, device: torch.device, asked: bool, where: str) -> _Loaded:
+    found = tried(model, dtype, device=device, asked=asked, where=where)
+    own = next(k for k, known in DTYPES.items() if known == found.net.dtype)
     return _Loaded(
-        net=CastInput(model.model, dtype),
-        dtype=dtype,
-        dtypes=dtypes,
-        scale=model.scale,
+        net=found.net,
+        dtype=found.net.dtype,
+        dtypes=found.dtypes if not asked else (own,),
+        scale=(model.scale,) * 2,
         radius=UNKNOWN_RADIUS,
-        channels=model.input_channels,
-        features=64,
-        multiple=max(1, model.size_requirements.multiple_of),
+        in_channels=model.input_channels,
+        out_channels=model.output_channels,
+        features=UNKNOWN_FEATURES,
+        least_tile_px=max(least_sides(model.size_requirements, TRIAL_PX)),
         licence=f"see the source of the file ({model.architecture.name})",
+        notes=found.notes,
     )
 
 
 def _engine(loaded: _Loaded, name: str, label: str) -> FeedForward:
+    wants = loaded.value_range
     spec = EngineSpec(
         name=name,
         weights=label,
         dtype=str(loaded.dtype).removeprefix("torch."),
-        in_channels=loaded.channels,
-        out_channels=loaded.channels,
-        default_scale=float(loaded.scale),
+        settings={} if wants == RangeConfig() else {"value_range": to_plain(wants)},
+        in_channels=loaded.in_channels,
+        out_channels=loaded.out_channels,
+        axes=len(loaded.scale),
+        default_scale=float(max(loaded.scale)),
         dtypes=loaded.dtypes,
-        restores_alpha=True,
-        streams=True,
+        restores_alpha=loaded.in_channels == loaded.out_channels and loaded.in_channels in {1, 3},
+        streams=len(loaded.scale) == 2,
         licence=loaded.licence,
+        notes=loaded.notes,
     )
-    finest = max(loaded.features, loaded.channels * loaded.scale**2 * 2)
+    finest = max(loaded.features, loaded.out_channels * prod(loaded.scale) * 2)
     return FeedForward(
         spec=spec,
         net=loaded.net.eval().requires_grad_(False),
-        scale=(loaded.scale,) * 2,
+        scale=loaded.scale,
         radius=loaded.radius,
         bytes_per_input_px=LIVE_MAPS * 4.0 * finest,
         multiple=loaded.multiple,
+        least_tile_px=loaded.least_tile_px,
+        value_range=UNIT if wants.kind.fitted else wants.fixed,
+        fitted_range=wants if wants.kind.fitted else None,
     )

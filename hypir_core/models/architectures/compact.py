@@ -9,6 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import ConfigError
+
 PRELU_START = 0.25
 """Slope that torch's PReLU starts with."""
 
@@ -29,6 +31,11 @@ class Compact(nn.Module):
         blocks: int = 16,
         scale: int = 4,
     ):
+        if in_channels != out_channels:
+            raise ConfigError(
+                f"out_channels: compact adds its input to its result, so {in_channels} channels cannot become "
+                f"{out_channels}; choose another architecture"
+            )
         super().__init__()
         self.scale = scale
         layers: list[nn.Module] = [nn.Conv2d(in_channels, features, 3, padding=1), nn.PReLU(features)]
