@@ -8,6 +8,7 @@ import typer
 
 from .. import __version__
 from . import bench, caption, convert, degrade, demo, doctor, engines, evaluate, restore
+from .engine_options import with_engine_options
 
 app = typer.Typer(
     help="Restore old, small, blurred or over-compressed pictures.",
@@ -15,14 +16,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("restore")(restore.restore_command)
+app.command("restore")(with_engine_options(restore.restore_command))
 app.command("degrade")(degrade.degrade_command)
 app.command("eval")(evaluate.eval_command)
 app.command("caption")(caption.caption_command)
 app.command("convert")(convert.convert_command)
 app.command("demo")(demo.demo_command)
-app.command("bench")(bench.bench_command)
-app.command("doctor")(doctor.doctor_command)
+app.command("bench")(with_engine_options(bench.bench_command))
+app.command("doctor")(with_engine_options(doctor.doctor_command))
 app.command("engines")(engines.engines_command)
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ..allocator import keep_freed_memory
 from . import console
+from .engine_options import options_for
 
 if TYPE_CHECKING:
     from ..measure.run import Result
@@ -33,9 +34,6 @@ def bench_command(
         list[str] | None, typer.Option(help="auto, cpu, cuda, cuda:N, mps; may be repeated.")
     ] = None,
     scale: Annotated[int, typer.Option(min=1, max=8, help="The input is this much smaller.")] = 4,
-    random_weights: Annotated[
-        str | None, typer.Option(metavar="sd21", help="Random weights, for --engine one-step.")
-    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A setting of the engine.")
     ] = None,
@@ -52,6 +50,8 @@ def bench_command(
         Path | None, typer.Option(metavar="TRACE.json", help="One more run of the last case, profiled.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    *,
+    engine_flags: dict[str, Any],
 ) -> None:
     """Measure speed and memory: seconds, where they go, peak memory, and the share of what the machine can do.
 
@@ -59,7 +59,7 @@ def bench_command(
     """
     import torch
 
-    from ..config import parse_assignments, to_plain
+    from ..config import to_plain
     from ..device import pick_device
     from ..image.size import parse_size
     from ..measure.against import original
@@ -69,9 +69,6 @@ def bench_command(
     from ..measure.run import Case, load, measure
 
     kept = keep_freed_memory()
-    options: dict[str, Any] = parse_assignments(option or [])
-    if random_weights is not None:
-        options["random_weights"] = random_weights
     sizes = [parse_size(text) for text in size or ["1024"]]
     results: list[Result] = []
     machine = {**describe_machine(), "freed_memory_kept": kept}
@@ -82,7 +79,7 @@ def bench_command(
             for number_format in dtype or ["auto"]:
                 case = Case(
                     engine=name,
-                    options=options,
+                    options=options_for(name, engine_flags, option),
                     size_px=sizes[0],
                     scale=scale,
                     dtype=number_format,

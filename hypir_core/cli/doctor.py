@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from . import console
+from .engine_options import options_for
 
 if TYPE_CHECKING:
     from ..measure.planner import RunPlan
@@ -46,18 +47,19 @@ def doctor_command(
     ] = "auto",
     dtype: Annotated[str, typer.Option(help="With --plan: auto, float32, bfloat16 or float16.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    *,
+    engine_flags: dict[str, Any],
 ) -> None:
     """Say what is installed, which engines are usable, and the exact commands that get what is missing."""
     from ..device import describe_device, free_memory_bytes, pick_device, pick_dtype
     from ..engines.catalog import ENGINES
 
     if plan is not None:
-        from ..config import parse_assignments
         from ..image.size import parse_size
         from ..measure.planner import plan_run
 
         where = pick_device(device_name)
-        options = parse_assignments(option or [])
+        options = options_for(engine, engine_flags, option)
         found = plan_run(engine, parse_size(plan), options=options, device=where, dtype=dtype)
         _print_plan(found, as_json=as_json)
         return

@@ -13,8 +13,7 @@ from ..allocator import give_back_freed_memory, keep_freed_memory
 from ..color.mode import ColorFix
 from ..errors import Cancelled, ConfigError
 from . import console
-
-ONE_STEP = "Settings of --engine one-step"
+from .engine_options import options_for
 
 
 class Format(str, Enum):
@@ -68,49 +67,6 @@ def restore_command(
         Path | None, typer.Option(help="Picture whose brightness multiplies the strength.")
     ] = None,
     seed: Annotated[int, typer.Option(help="For engines that draw noise.")] = 0,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=ONE_STEP, metavar="PATH|ID", help="SD 2.1-base in any packaging; default: found."
-        ),
-    ] = None,
-    lora: Annotated[
-        Path | None, typer.Option(rich_help_panel=ONE_STEP, help="HYPIR-style LoRA; default: found.")
-    ] = None,
-    lora_strength: Annotated[
-        float | None, typer.Option(rich_help_panel=ONE_STEP, help="0 to 2; 1 is as trained.")
-    ] = None,
-    coeff_t: Annotated[
-        int | None,
-        typer.Option(rich_help_panel=ONE_STEP, help="Fidelity: below 200 keeps more of the input."),
-    ] = None,
-    reference_mode: Annotated[
-        bool,
-        typer.Option(
-            "--reference-mode", rich_help_panel=ONE_STEP, help="Sizes and tiles of the original HYPIR."
-        ),
-    ] = False,
-    vae_exact: Annotated[
-        bool, typer.Option("--vae-exact", rich_help_panel=ONE_STEP, help="VAE tiles share their statistics.")
-    ] = False,
-    fast_decoder: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=ONE_STEP,
-            metavar="PATH|ID",
-            help="Preview: decode with TAESD or the like; fine detail is approximate.",
-        ),
-    ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", rich_help_panel=ONE_STEP, help="Fetch what is missing.")
-    ] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", rich_help_panel=ONE_STEP, help="Never use the network.")
-    ] = False,
-    random_weights: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=ONE_STEP, metavar="sd21", help="Random weights, for benchmarks."),
-    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A setting of this engine only.")
     ] = None,
@@ -121,13 +77,14 @@ def restore_command(
         Path | None, typer.Option(help="Write a labelled before/after PNG (a folder for several inputs).")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.")] = False,
+    *,
+    engine_flags: dict[str, Any],
 ) -> None:
     """Restore pictures.
 
     A run over several pictures that was stopped goes on where it was when started again.
     """
     from ..batch import MANIFEST, Job, Result, Writing, collect_jobs, run_jobs
-    from ..config import parse_assignments
     from ..device import pick_device
     from ..engines.catalog import load_engine
     from ..image.size import TargetSize
@@ -138,19 +95,7 @@ def restore_command(
     from ..tiling.window import Window
     from .downloads import fetcher
 
-    named = {
-        "base_model": base,
-        "lora": None if lora is None else str(lora),
-        "lora_strength": lora_strength,
-        "coeff_t": coeff_t,
-        "reference_mode": reference_mode or None,
-        "vae_exact": vae_exact or None,
-        "fast_decoder": fast_decoder,
-        "download": download or None,
-        "offline": offline or None,
-        "random_weights": random_weights,
-    }
-    options = parse_assignments(option or []) | {k: v for k, v in named.items() if v is not None}
+    options = options_for(engine, engine_flags, option)
     request = Request(
         target=TargetSize(scale=scale, longest_side_px=longest_side, megapixels=megapixels),
         prompt=prompt,

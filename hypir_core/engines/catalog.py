@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import build
-from ..device import pick_device
 from ..errors import ConfigError
 from ..registry import Registry, lazy
-from ..weights.download.sources import Fetch
-from .base import Engine
 from .diffusion.options import OneStepOptions
 from .feed_forward.options import BuiltInOptions, BuiltInSharpOptions, UpscalerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..weights.download.sources import Fetch
+    from .base import Engine
 
 
 class EngineLoader(Protocol):
@@ -72,7 +73,7 @@ _add(
     UpscalerOptions,
     ".feed_forward.load:load_upscaler",
     ".feed_forward.load:upscaler_skeleton",
-    summary="any super-resolution model file (--option weights=FILE)",
+    summary="any super-resolution model file (--weights FILE)",
 )
 _add(
     "one-step",
@@ -125,5 +126,7 @@ def load_engine(
         WeightsError: the weights cannot be found, fetched or used.
         Cancelled: `fetch` asked and the answer was no.
     """
+    from ..device import pick_device
+
     settings = engine_options(name, options)
     return ENGINES.get(name).load()(settings, device or pick_device("auto"), dtype, fetch)
