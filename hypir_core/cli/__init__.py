@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from ..errors import Cancelled, ConfigError, HypirError, UnknownNameError
 
+    _show_what_can_be_shown()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -44,3 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say(message: str) -> None:
     for line in message.splitlines():
         print(f"hypir: {line}", file=sys.stderr)  # noqa: T201  # the one place where an error reaches the user
+
+
+def _show_what_can_be_shown() -> None:
+    """Let a console that cannot show a letter show its number, instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -131,11 +131,9 @@ def _print(results: list[Result]) -> None:
         )
     console.out.print(table)
     for row in results:
-        console.out.print(f"{row.engine} {row.size}, {row.device}, {row.weights}", markup=False)
+        console.tell(f"{row.engine} {row.size}, {row.device}, {row.weights}")
         for name, stage in row.stages.items():
-            console.out.print(
-                f"  {name}: {stage.seconds:.2f} s, {stage.tflops:.3f} TFLOP/s, {stage.tiles}", markup=False
-            )
+            console.tell(f"  {name}: {stage.seconds:.2f} s, {stage.tflops:.3f} TFLOP/s, {stage.tiles}")
 
 
 def _figures(row: Result) -> list[tuple[float | None, str]]:

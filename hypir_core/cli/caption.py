@@ -29,7 +29,7 @@ def caption_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what each picture shows, one line per picture."""
-    from ..batch import find_pictures
+    from ..batch.finding import find_pictures
     from ..caption.catalog import load_captioner
     from ..caption.file import sidecar
     from ..caption.length import LengthCheck
@@ -39,7 +39,7 @@ def caption_command(
     say = load_captioner(captioner, _settings(captioner, option or []))
     length = LengthCheck()
     rows: list[dict[str, Any]] = []
-    paths = [path for path, _place in find_pictures(inputs)]
+    paths = [found.path for found in find_pictures(inputs).pictures]
     for path in paths:
         row: dict[str, Any] = {"path": str(path)}
         rows.append(row)
@@ -55,16 +55,16 @@ def caption_command(
                 row["sidecar"] = str(target)
         except HypirError as err:
             row["error"] = str(err)
-            console.err.print(f"hypir: {path}: {err}", markup=False, emoji=False)
+            console.say(str(err).removeprefix(f"{path}: "), of=path)
             continue
         except KeyboardInterrupt as err:
             raise Cancelled(
                 f"stopped after {len(rows) - 1} of {len(paths)} pictures; the same command goes on from there"
             ) from err
         for note in row["notes"]:
-            console.err.print(f"hypir: {path}: {note}", markup=False, emoji=False)
+            console.say(note, of=path)
         if not as_json:
-            console.out.print(f"{path}: {row['caption']}", markup=False, emoji=False)
+            console.tell(f"{path}: {row['caption']}")
     if as_json:
         console.out.print_json(json.dumps({"captioner": captioner, "captions": rows}, ensure_ascii=False))
     if any("error" in row for row in rows):

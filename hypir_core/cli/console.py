@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,17 @@ from ..progress import Tick
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str, *, of: object = None) -> None:
+    """Print a line on standard error, as it is: names are no markup."""
+    line = f"hypir: {text}" if of is None else f"hypir: {of}: {text}"
+    err.print(line, markup=False, emoji=False, highlight=False)
+
+
+def tell(text: str) -> None:
+    """Print a line on standard output, as `say` does."""
+    out.print(text, markup=False, emoji=False, highlight=False)
 
 
 class Bars:
@@ -37,7 +49,7 @@ class Bars:
 
     def tick(self, tick: Tick) -> None:
         """Show one step of a stage."""
-        label = f"{self._name} · {tick.stage}"
+        label = escape(f"{self._name} · {tick.stage}")
         if self._task is None or self._progress.tasks[-1].description != label:
             self._drop()
             self._task = self._progress.add_task(label, total=tick.total)
@@ -47,7 +59,7 @@ class Bars:
         """Print a line above the bars, on a terminal only."""
         if err.is_terminal:
             self._drop()
-            err.print(text)
+            err.print(text, markup=False, emoji=False)
 
     def _drop(self) -> None:
         if self._task is not None:

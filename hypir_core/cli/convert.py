@@ -62,5 +62,5 @@ def convert_command(
         force=force,
     )
     for note in done.notes:
-        console.err.print(f"note: {note}", markup=False)
-    console.out.print(f"{done.path}: {done.modules} modules of rank {done.rank}, {done.target}", markup=False)
+        console.say(f"note: {note}")
+    console.tell(f"{done.path}: {done.modules} modules of rank {done.rank}, {done.target}")

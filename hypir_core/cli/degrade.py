@@ -26,7 +26,8 @@ def degrade_command(
     """Degrade pictures the way cameras, scanners and the web do, and say what was done to each."""
     import torch
 
-    from ..batch import collect_jobs
+    from ..batch.finding import find_pictures
+    from ..batch.naming import name_outputs
     from ..degrade import degrade, load_recipe
     from ..errors import HypirError
     from ..files.picture import to_planes
@@ -34,7 +35,9 @@ def degrade_command(
     from ..files.writing import write_picture
 
     recipe = load_recipe(preset)
-    jobs, _ = collect_jobs(inputs, out, format_name=format_name)
+    found = find_pictures(inputs).pictures
+    several = len(inputs) > 1 or not found[0].named
+    jobs = name_outputs(found, out, format_name=format_name, several=several).jobs
     failed = 0
     for index, job in enumerate(jobs):
         try:
@@ -55,8 +58,8 @@ def degrade_command(
             )
         except HypirError as err:
             failed += 1
-            console.err.print(f"hypir: {job.source}: {err}", markup=False)
+            console.say(str(err).removeprefix(f"{job.source}: "), of=job.source)
         else:
-            console.out.print(f"{job.output}: {made.notes[0]}", markup=False)
+            console.tell(f"{job.output}: {made.notes[0]}")
     if failed:
         raise typer.Exit(1)

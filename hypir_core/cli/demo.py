@@ -22,16 +22,17 @@ def demo_command(
     """Degrade three photographs, restore them without any download, and write before/after pictures."""
     import torch
 
-    from ..batch import Job, Writing, restore_file
     from ..degrade import degrade, load_recipe
     from ..device import pick_device
     from ..engines.catalog import load_engine
     from ..files.picture import to_planes
     from ..files.reading import read_picture
     from ..files.writing import write_picture
+    from ..image.compare import compare_picture
     from ..image.resize import resize
     from ..metrics.fidelity import psnr_y, ssim
-    from ..request import Request
+    from ..pipeline import restore
+    from ..request import Request, picture_text
     from ..runtime import Runtime
 
     where = pick_device(device)
@@ -48,15 +49,20 @@ def demo_command(
             made = degrade(photo, recipe, generator=torch.Generator().manual_seed(index), scale=DEMO_SCALE)
             low = out / f"{source.stem}-before.png"
             write_picture(low, made.lq_01, format_name="png", force=True)
-            job = Job(low, out / f"{source.stem}-after.png")
-            writing = Writing(force=True, compare=out / f"{source.stem}-compare.png")
-            restored = restore_file(engine, job, Request(), runtime, writing=writing)
+            restored = restore(engine, to_planes(read_picture(low))[0], Request(), runtime)
+            text = picture_text(Request(), restored.report)
+            write_picture(out / f"{source.stem}-after.png", restored.image_01, text=text, force=True)
+            write_picture(
+                out / f"{source.stem}-compare.png",
+                compare_picture(
+                    made.lq_01, restored.image_01, labels=("before", f"after: {engine.spec.name}")
+                ),
+                force=True,
+            )
             size = (photo.shape[-2], photo.shape[-1])
             candidates = resize(made.lq_01, size).clamp(0, 1), resize(restored.image_01, size).clamp(0, 1)
             scores = [f"{float(psnr_y(c, photo)):.2f} dB" for c in candidates]
             scores += [f"{float(ssim(c, photo)):.3f}" for c in candidates]
             table.add_row(source.stem, *scores, f"{restored.report.seconds:.1f}")
     console.out.print(table)
-    console.out.print(
-        f"before/after pictures: {', '.join(str(p) for p in sorted(out.glob('*-compare.png')))}"
-    )
+    console.tell(f"before/after pictures: {', '.join(str(p) for p in sorted(out.glob('*-compare.png')))}")

@@ -30,9 +30,9 @@ def eval_command(
             table.add_row(row.name, *(_cell(v) for v in (row.psnr_y_db, row.ssim, row.ms_ssim, row.lpips)))
         console.out.print(table)
         if found.why_no_lpips is not None:
-            console.err.print(f"hypir: no LPIPS: {found.why_no_lpips}", markup=False)
+            console.say(f"no LPIPS: {found.why_no_lpips}")
     for problem in found.problems:
-        console.err.print(f"hypir: {problem}", markup=False)
+        console.say(problem)
     if found.problems:
         raise typer.Exit(1)
 

@@ -26,6 +26,13 @@ class Format(str, Enum):
     npy = "npy"
 
 
+class Pages(str, Enum):
+    """Which pages of a file are restored."""
+
+    first = "first"
+    all = "all"
+
+
 class WindowName(str, Enum):
     """Blend windows; the meanings stand in `tiling.window.Window`."""
 
@@ -77,6 +84,12 @@ def restore_command(
         Path | None, typer.Option(help="Write a labelled before/after PNG (a folder for several inputs).")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.")] = False,
+    pages: Annotated[
+        Pages, typer.Option(help="Of files with several pages or frames: the first, or all.")
+    ] = Pages.first,
+    keep_dates: Annotated[
+        bool, typer.Option("--keep-dates", help="Give results the times of their inputs.")
+    ] = False,
     *,
     engine_flags: dict[str, Any],
 ) -> None:
@@ -84,12 +97,15 @@ def restore_command(
 
     A run over several pictures that was stopped goes on where it was when started again.
     """
-    from ..batch import MANIFEST, Job, Result, Writing, collect_jobs, run_jobs
+    from ..batch.finding import find_pictures
+    from ..batch.manifest import MANIFEST, Manifest, Result
+    from ..batch.naming import Job, name_outputs
+    from ..batch.running import Writing, check_before, every_page, not_made_before, run_jobs
     from ..device import pick_device
     from ..engines.catalog import load_engine
     from ..image.size import TargetSize
-    from ..pipeline import Restored, check_tiles
-    from ..request import Request
+    from ..pipeline import check_tiles
+    from ..request import Report, Request
     from ..runtime import Runtime
     from ..tiling.plan import TileWish
     from ..tiling.window import Window
@@ -108,10 +124,25 @@ def restore_command(
         strength=strength,
     )
     name = None if format_name is None else format_name.value
-    jobs, is_folder = collect_jobs(inputs, out, format_name=name)
-    if compare is not None and bool(compare.suffix) == is_folder:
-        kind = "a folder, because the output is one" if is_folder else "a file ending in .png"
-        raise ConfigError(f"--compare must be {kind}, got {compare}")
+    finding = find_pictures(inputs)
+    manifest = Manifest(out / MANIFEST)
+    found = not_made_before(finding.pictures, out, manifest)
+    if not found:
+        raise ConfigError(f"every picture in {', '.join(map(repr, inputs))} is a result of an earlier run")
+    several = len(inputs) > 1 or not found[0].named
+    plan = name_outputs(found, out, format_name=name, several=several, compare=compare)
+    if pages is Pages.all:
+        plan = every_page(plan)
+    writing = Writing(
+        format=name,
+        force=force,
+        mask=mask,
+        protect=tuple(job.source for job in plan.jobs),
+        keep_dates=keep_dates,
+    )
+    check_before(plan, writing, report=report)
+    for note in finding.notes():
+        console.say(note)
     keep_freed_memory()
     where = pick_device(device)
     loaded = load_engine(
@@ -122,25 +153,21 @@ def restore_command(
         fetch=fetcher(consented=bool(options.get("download"))),
     )
     check_tiles(loaded, request)  # a tile that cannot be had is a usage error, not each picture's
-    writing = Writing(
-        format=name, force=force, compare=compare, mask=mask, protect=tuple(job.source for job in jobs)
-    )
     reports: list[dict[str, Any]] = []
 
     with console.bars() as bars:
 
-        def finished(job: Job, result: Result, restored: Restored | None) -> None:
+        def finished(job: Job, result: Result, done: Report | None) -> None:
             entry: dict[str, Any] = {"input": result.input, "output": result.output, "status": result.status}
             if result.error is not None:
-                console.err.print(f"hypir: {job.source}: {result.error}", markup=False)
+                console.say(result.error, of=job.source)
                 entry["error"] = result.error
-            if restored is not None:
-                done = restored.report
+            if done is not None:
                 entry["report"] = json.loads(done.to_json())
                 (h, w), (H, W) = done.input_px, done.output_px
                 bars.line(f"{job.source} → {job.output}  {w}×{h} → {W}×{H}  {result.seconds:.1f} s")
                 for note in done.notes:
-                    console.err.print(f"hypir: {job.source}: note: {note}", markup=False)
+                    console.say(f"note: {note}", of=job.source)
             reports.append(entry)
 
         runtime = Runtime(
@@ -152,17 +179,17 @@ def restore_command(
         try:
             results = run_jobs(
                 loaded,
-                jobs,
+                plan.jobs,
                 request,
                 runtime,
                 writing=writing,
-                manifest=out / MANIFEST if is_folder else None,
+                manifest=manifest if plan.is_folder else None,
                 started=lambda job: bars.start(job.source.name),
                 finished=finished,
             )
         except KeyboardInterrupt as err:
             raise Cancelled(
-                f"stopped after {len(reports)} of {len(jobs)} pictures; the same command goes on from there"
+                f"stopped after {len(reports)} of {len(plan.jobs)} pictures; the same command goes on from there"
             ) from err
         finally:
             if report is not None:
@@ -170,7 +197,7 @@ def restore_command(
     failed = [result for result in results if result.status == "failed"]
     if failed:
         if len(results) > 1:
-            console.err.print(f"hypir: {len(failed)} of {len(results)} pictures failed; the others are done")
+            console.say(f"{len(failed)} of {len(results)} pictures failed; the others are done")
         raise typer.Exit(1)
 
 
@@ -184,10 +211,10 @@ def _batch_tiles(text: str) -> int | None:
 
 def _write_report(path: Path, reports: list[dict[str, Any]], *, force: bool) -> None:
     from ..atomic import atomic_file
-    from ..errors import ImageFileError
+    from ..errors import FileError
 
     if path.exists() and not force:
-        raise ImageFileError(f"{path} exists; use --force to overwrite it")
+        raise FileError(f"{path} exists; use --force to overwrite it")
     text = json.dumps({"schema": 1, "results": reports}, ensure_ascii=False, indent=2) + "\n"
     with atomic_file(path) as file:
         file.write(text.encode())

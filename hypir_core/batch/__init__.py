@@ -1,0 +1,1 @@
+"""Files and folders: which pictures there are, how results are called, what is done already."""
