@@ -24,7 +24,7 @@ from ...weights.tensors import TensorFile, check_finite, read_tensors
 from ..base import EngineSpec
 from .engine import UNKNOWN_RADIUS, FeedForward
 from .options import BuiltInOptions, UpscalerOptions
-from .spandrel_net import TRIAL_PX, first_line, formats_of, least_sides, read_descriptor, tried
+from .spandrel_net import TRIAL_PX, formats_of, in_one_line, least_sides, read_descriptor, tried
 
 BUILT_IN = Path(__file__).parents[2] / "weights" / "builtin"
 
@@ -179,7 +179,7 @@ def _built(file: TensorFile, spec: GeneratorSpec) -> nn.Module:
     try:
         return make(**spec.options, **wanted, scale=spec.scales[0] if same else spec.scales)
     except (ConfigError, TypeError, ValueError) as err:
-        raise SpecMismatchError(f"{file.path}: {spec.architecture}: {first_line(err)}") from err
+        raise SpecMismatchError(f"{file.path}: {spec.architecture}: {in_one_line(err)}") from err
 
 
 def receptive_radius(net: nn.Module) -> int:
