@@ -231,7 +231,10 @@ def _engine(loaded: _Loaded, name: str, label: str) -> FeedForward:
         axes=len(loaded.scale),
         default_scale=float(max(loaded.scale)),
         dtypes=loaded.dtypes,
-        restores_alpha=loaded.in_channels == loaded.out_channels and loaded.in_channels in {1, 3},
+        # An alpha channel comes in as a grey picture, and has no brightness that a range could be fitted on.
+        restores_alpha=loaded.in_channels == loaded.out_channels
+        and loaded.in_channels in {1, 3}
+        and not wants.kind.fitted,
         streams=len(loaded.scale) == 2,
         licence=loaded.licence,
         notes=loaded.notes,
