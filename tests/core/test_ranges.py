@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ ULP = torch.finfo(torch.float32).eps
 FITTED = [kind for kind in RangeKind if kind.fitted]
 
 
-def config_of(kind: RangeKind, **changes: object) -> RangeConfig:
+def config_of(kind: RangeKind, **changes: Any) -> RangeConfig:
     return RangeConfig(kind=kind, white=4095.0 if kind is RangeKind.white else None, **changes)
 
 

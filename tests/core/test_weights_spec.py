@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 
 from hypir_core import Request, Runtime, load_engine, restore
 from hypir_core.errors import ConfigError, ShapeError, SpecMismatchError, SpecMissingError, WeightsError
+from hypir_core.files.source import ArraySource
 from hypir_core.image.histogram import Statistics
 from hypir_core.image.ranges import RangeConfig, RangeKind, fit
 from hypir_core.image.size import TargetSize
 from hypir_core.models.architectures.compact import Compact
 from hypir_core.models.architectures.rrdb import RRDBNet
 from hypir_core.pipeline import Restored
+from hypir_core.streaming import restore_stream
 from hypir_core.weights.spec import (
     METADATA_KEY,
     GeneratorSpec,
@@ -98,7 +101,7 @@ def test_a_generator_of_schema_1_is_still_read(growth, value_range):
     assert spec_from_metadata({METADATA_KEY: json.dumps(data)}, "x") == replace(
         GENERATOR, options={"features": 24, "blocks": 8, **grown}, value_range=RangeConfig(kind=value_range)
     )
-    for wrong, said in (({"value_range": "pm2"}, "value_range"), ({"faetures": 1}, "unknown key 'faetures'")):
+    for wrong, said in (({"value_range": "pm2"}, "value_range"), ({"depth": 1}, "unknown key 'depth'")):
         with pytest.raises(WeightsError, match=said):
             spec_from_metadata({METADATA_KEY: json.dumps(data | wrong)}, "x")
     del data["blocks"]
@@ -204,6 +207,25 @@ def compact(**sizes: int) -> torch.nn.Module:
     return net
 
 
+class Rows:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.notes: tuple[str, ...] = ()
+        self.text: Mapping[str, str] = {}
+        self.rows: list[torch.Tensor] = []
+
+    def write(self, start_row: int, rows: torch.Tensor) -> None:
+        assert start_row == sum(part.shape[2] for part in self.rows)
+        self.rows.append(rows.clone())
+
+    def commit(self) -> None:
+        """Nothing is kept elsewhere."""
+
+    def abort(self) -> None:
+        self.rows.clear()
+
+
 def ran(path: Path, image_01: torch.Tensor) -> Restored:
     engine = load_engine(
         "upscaler", options={"weights": str(path)}, device=torch.device("cpu"), dtype="float32"
@@ -239,6 +261,11 @@ def test_a_fitted_range_is_fitted_on_the_whole_picture(tmp_path, kind):
     done = ran(exported(tmp_path / "x.safetensors", net, value_range=config), image_01)
     assert done.report.stages[0].redundancy > 1  # of several tiles, which overlap
     torch.testing.assert_close(done.image_01, right, atol=1e-5, rtol=0)
+    sink = Rows()
+    engine = load_engine("upscaler", options={"weights": str(tmp_path / "x.safetensors")}, dtype="float32")
+    source = ArraySource(image_01[0].permute(1, 2, 0).numpy())
+    restore_stream(engine, source, sink, Request(target=TargetSize(scale=2)), Runtime())
+    torch.testing.assert_close(torch.cat(sink.rows, 2), right, atol=1e-5, rtol=0)
     flat = ran(tmp_path / "x.safetensors", torch.full((1, 3, 9, 9), 0.5))
     assert any("all equal" in note for note in flat.report.notes)
     with pytest.raises(ShapeError, match="got 2 at once; give one by one"):

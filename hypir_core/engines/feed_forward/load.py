@@ -24,7 +24,7 @@ from ...weights.tensors import TensorFile, check_finite, read_tensors
 from ..base import EngineSpec
 from .engine import UNKNOWN_RADIUS, FeedForward
 from .options import BuiltInOptions, UpscalerOptions
-from .spandrel_net import TRIAL_PX, first_line, formats_of, least_sides, read_descriptor, tried
+from .spandrel_net import TRIAL_PX, formats_of, in_one_line, least_sides, read_descriptor, tried
 
 BUILT_IN = Path(__file__).parents[2] / "weights" / "builtin"
 
@@ -179,7 +179,7 @@ def _built(file: TensorFile, spec: GeneratorSpec) -> nn.Module:
     try:
         return make(**spec.options, **wanted, scale=spec.scales[0] if same else spec.scales)
     except (ConfigError, TypeError, ValueError) as err:
-        raise SpecMismatchError(f"{file.path}: {spec.architecture}: {first_line(err)}") from err
+        raise SpecMismatchError(f"{file.path}: {spec.architecture}: {in_one_line(err)}") from err
 
 
 def receptive_radius(net: nn.Module) -> int:
@@ -231,7 +231,10 @@ def _engine(loaded: _Loaded, name: str, label: str) -> FeedForward:
         axes=len(loaded.scale),
         default_scale=float(max(loaded.scale)),
         dtypes=loaded.dtypes,
-        restores_alpha=loaded.in_channels == loaded.out_channels and loaded.in_channels in {1, 3},
+        # An alpha channel comes in as a grey picture, and has no brightness that a range could be fitted on.
+        restores_alpha=loaded.in_channels == loaded.out_channels
+        and loaded.in_channels in {1, 3}
+        and not wants.kind.fitted,
         streams=len(loaded.scale) == 2,
         licence=loaded.licence,
         notes=loaded.notes,

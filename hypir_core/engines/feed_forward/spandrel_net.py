@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ TRIAL_FAULTS = (
 )
 """What a network raises that cannot run."""
 
+NOISE_SEED = 0
+
 SAME = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far two pictures in one call may differ from the same two in two calls."""
 
@@ -49,6 +52,8 @@ class SpandrelNet(nn.Module):
         self.dtype = dtype
         self.batches = False
         """Whether several pictures go through the network in one call; descriptors promise only one."""
+        self.draws_noise = False
+        """Whether the network draws noise; it then draws the same for every picture and tile, and in every run."""
         self._call = descriptor._call_fn
         self._needs = descriptor.size_requirements
         self._scale: int = descriptor.scale
@@ -57,12 +62,18 @@ class SpandrelNet(nn.Module):
         """Pad, cast, run, cast back, crop."""
         h, w = image_01.shape[-2:]
         pad_w, pad_h = self._needs.get_padding(w, h)
-        x = _padded(image_01.to(self.dtype), pad_h, pad_w)
-        if self.batches or len(x) == 1:
-            out = self._call(self.net, x)
-        else:
-            out = torch.cat([self._call(self.net, one) for one in x.split(1)])
+        # A copy, for some networks change what they are given.
+        x = _padded(image_01.to(self.dtype, copy=True), pad_h, pad_w)
+        at_once = self.batches or len(x) == 1
+        out = self._run(x) if at_once else torch.cat([self._run(one) for one in x.split(1)])
         return out[..., : h * self._scale, : w * self._scale].float()
+
+    def _run(self, x: Tensor) -> Tensor:
+        if not self.draws_noise:
+            return self._call(self.net, x)
+        with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+            torch.manual_seed(NOISE_SEED)
+            return self._call(self.net, x.contiguous())  # noise is drawn in the order of memory
 
 
 def _padded(x: Tensor, below: int, right: int) -> Tensor:
@@ -105,7 +116,7 @@ def read_descriptor(file: TensorFile) -> Any:
             f"{wanted}, got an unknown layout of {len(file.tensors)} tensors ({first}, …)"
         ) from err
     except TRIAL_FAULTS as err:
-        raise WeightsError(f"{wanted}, got tensors that do not fit together ({first_line(err)})") from err
+        raise WeightsError(f"{wanted}, got tensors that do not fit together ({in_one_line(err)})") from err
     if not isinstance(model, spandrel.ImageModelDescriptor):
         raise WeightsError(
             f"{wanted}, got {model.architecture.name}, which fills holes and wants a mask as well"
@@ -161,11 +172,12 @@ def _try(descriptor: Any, dtype: torch.dtype, where: str) -> tuple[SpandrelNet, 
     try:
         single = net(pictures)
     except TRIAL_FAULTS as err:
-        return net, first_line(err)
+        return net, in_one_line(err)
     if not bool(single.isfinite().all()):
         return net, "it gives NaN or infinity"
     _check_picture(descriptor, pictures, single, where)
-    net.batches = _takes_batches(net, pictures, single)
+    net.draws_noise = not _same(net(pictures), single, dtype)
+    net.batches = not net.draws_noise and _takes_batches(net, pictures, single)
     return net, None
 
 
@@ -175,11 +187,12 @@ def _takes_batches(net: SpandrelNet, pictures: Tensor, single: Tensor) -> bool:
     try:
         both = net(pictures)
     except TRIAL_FAULTS:  # it takes one picture, which is all that descriptors promise
-        net.batches = False
         return False
-    return both.shape == single.shape and float((both - single).abs().max()) <= SAME[net.dtype] * max(
-        1.0, float(single.abs().max())
-    )
+    return both.shape == single.shape and _same(both, single, net.dtype)
+
+
+def _same(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
+    return float((a - b).abs().max()) <= SAME[dtype] * max(1.0, float(b.abs().max()))
 
 
 def _check_picture(descriptor: Any, pictures: Tensor, out: Tensor, where: str) -> None:
@@ -211,7 +224,6 @@ def least_sides(needs: Any, sides: tuple[int, int]) -> tuple[int, int]:
     return sides[0] + pad_h, sides[1] + pad_w
 
 
-def first_line(err: BaseException) -> str:
+def in_one_line(err: BaseException) -> str:
     """Return what an error says, in one line."""
-    lines = str(err).strip().splitlines()
-    return lines[0] if lines else type(err).__name__
+    return shorten(str(err), 200, placeholder=" …") or type(err).__name__
