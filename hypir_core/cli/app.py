@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
+from ..version import VERSION
 from . import bench, caption, convert, degrade, demo, doctor, engines, evaluate, restore
 from .engine_options import with_engine_options
 
@@ -38,7 +38,7 @@ def wrong_usage() -> type[Exception]:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"onestep-restore {__version__}")
+        typer.echo(f"onestep-restore {VERSION}")
         raise typer.Exit
 
 

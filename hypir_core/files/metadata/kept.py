@@ -249,3 +249,19 @@ FIELDS: dict[str, Field] = {
 def fate(field: str, source: str, output: str) -> Rule:
     """Return what happens to a field of `FIELDS` between two formats."""
     return FIELDS[field].rule(source, output)
+
+
+def markdown_table() -> str:
+    """Return the table as a page of the documentation shows it."""
+    lines = [
+        f"| what | read from | {' | '.join(OUTPUTS)} |",
+        f"|---|---|{'---|' * len(OUTPUTS)}",
+    ]
+    for field in FIELDS.values():
+        fates = (_shown(field.outputs[output]) for output in OUTPUTS)
+        lines.append(f"| {field.meaning} | {', '.join(field.carried_by)} | {' | '.join(fates)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(rule: Rule) -> str:
+    return f"{rule.fate.value}: {rule.words}" if rule.words else rule.fate.value
