@@ -173,7 +173,7 @@ def test_a_wrong_file_is_an_error_with_advice(comfyui):
     assert run.error is not None
     assert run.error["node_id"] == "lora"
     assert run.error["exception_type"].endswith("WeightsError")
-    assert "a web page; get the file again" in run.error["exception_message"]
+    assert "a web page, not weights; get it again" in run.error["exception_message"]
     status, answer = comfyui.post(
         "/prompt",
         {"prompt": graph | {"lora": node(comfyui, "HypirLoadLora", model=["unet", 0], lora="gone.pth")}},
