@@ -83,8 +83,10 @@ class HypirLoadLora(io.ComfyNode):
             )
         spec = read.spec or LoraSpec(rank=read.rank, alpha=read.alpha)
         label = f"{path.name} {short_hash(path)}"
-        patched.set_attachments(ATTACHMENT, Attached(spec=spec, label=label, strength=strength))
-        return io.NodeOutput(patched)
+        patched.set_attachments(
+            ATTACHMENT, Attached(spec=spec, label=label, strength=strength, notes=read.notes)
+        )
+        return io.NodeOutput(patched, ui=ui.PreviewText("\n".join(read.notes)) if read.notes else None)
 
 
 class HypirSaveCheckpoint(io.ComfyNode):

@@ -51,6 +51,8 @@ class Attached:
     label: str
     strength: float
     """How much of it is added."""
+    notes: tuple[str, ...] = ()
+    """What reading it assumed or left out."""
 
 
 def attached_to(model: Any) -> Attached | None:
@@ -141,7 +143,7 @@ def native_engine(model: Any, conditioning: Any, vae: Any | None, *, tile_px: in
     attached = known or Attached(spec=LoraSpec(rank=1, alpha=1), label="ComfyUI's model", strength=1.0)
     spec = attached.spec
     codec = Codec() if vae is None else native_codec(vae, tile_px=tile_px)
-    condition = Condition(value=conditioning, notes=() if known else (NO_LORA,))
+    condition = Condition(value=conditioning, notes=known.notes if known else (NO_LORA,))
     return one_step(
         EngineSpec(
             name="one-step",

@@ -10,8 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from hypir_core import load_engine
 from tests.comfyui.server import PLUGIN, ROOT, Run
 
 pytestmark = [pytest.mark.comfyui, pytest.mark.slow]
@@ -110,6 +112,8 @@ def test_report_and_caching(comfyui, photo):
     report = json.loads(comfyui.outputs(run)["text"]["text"][0])
     assert report[0]["output_px"] == [224, 320]
     assert report[0]["engine"] == "built-in"
+    spec = load_engine("built-in", device=torch.device("cpu"), dtype=report[0]["dtype"]).spec
+    assert (report[0]["weights"], report[0]["settings"]) == (spec.weights, dict(spec.settings))
 
 
 def test_cancel_stops_between_tiles(comfyui, photo):
