@@ -1,6 +1,6 @@
 """Make a photograph worse, restore it, and measure how much came back.
 
-uv run python examples/degrade_and_measure.py PHOTO
+uv run python docs/examples/degrade_and_measure.py PHOTO
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Enlarge a picture whose result does not fit into memory: boxes are read, rows are written as they are done.
 
-uv run python examples/stream_large.py PICTURE RESULT.tif
+uv run python docs/examples/stream_large.py PICTURE RESULT.tif
 """
 
 import sys

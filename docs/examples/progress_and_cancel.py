@@ -1,6 +1,6 @@
 """Show how far a run is, and stop it after a few seconds.
 
-uv run python examples/progress_and_cancel.py PHOTO SECONDS
+uv run python docs/examples/progress_and_cancel.py PHOTO SECONDS
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Restore one photograph with the restorer inside the package.
 
-uv run python examples/restore_one.py PHOTO RESULT
+uv run python docs/examples/restore_one.py PHOTO RESULT
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Restore every picture of a folder; a picture that fails is named, and the others are still restored.
 
-uv run python examples/restore_folder.py FOLDER RESULTS
+uv run python docs/examples/restore_folder.py FOLDER RESULTS
 """
 
 import sys
