@@ -35,6 +35,9 @@ from .naming import Job, Plan, with_pages
 
 log = logging.getLogger(__name__)
 
+KEY = "hypir.key"
+"""Name of the text in a picture that says under which key it was made."""
+
 STREAMED_FORMATS = ("png", "tiff", "npy")
 """Formats that are written while their rows come."""
 
@@ -148,11 +151,15 @@ def run_jobs(
         report, key, status, error = None, "", "done", None
         try:
             key = job_key(engine, job, request, writing)
-            known = None if manifest is None or writing.force else manifest.key_of(job.output)
-            if known == key and job.output.exists() and (job.compare is None or job.compare.exists()):
+            if (
+                not writing.force
+                and key in _known_keys(job, manifest)
+                and job.output.exists()
+                and (job.compare is None or job.compare.exists())
+            ):
                 status = "skipped"
             else:
-                report = restore_file(engine, job, request, runtime, writing=writing)
+                report = restore_file(engine, job, request, runtime, writing=writing, key=key)
         except (Cancelled, KeyboardInterrupt):
             raise
         except (
@@ -203,10 +210,30 @@ def job_key(engine: Engine, job: Job, request: Request, writing: Writing) -> str
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
-def restore_file(engine: Engine, job: Job, request: Request, runtime: Runtime, *, writing: Writing) -> Report:
+def _known_keys(job: Job, manifest: Manifest | None) -> tuple[str | None, ...]:
+    """Return the keys under which an output was made: what the manifest says, and what the picture says itself.
+
+    The second counts where a run was killed between the picture and its line. A single output has no manifest: there
+    an existing file is in the way.
+    """
+    if manifest is None or not job.output.exists():
+        return ()
+    known = manifest.key_of(job.output)
+    if known is not None:
+        return (known,)
+    try:
+        return (read_text(job.output).get(KEY),)
+    except HypirError:
+        return ()
+
+
+def restore_file(
+    engine: Engine, job: Job, request: Request, runtime: Runtime, *, writing: Writing, key: str = ""
+) -> Report:
     """Read, restore and write one picture; grey stays grey, alpha is restored separately and kept.
 
-    A result that is longer than 16384 px goes to its file row by row, where engine and format can do that.
+    A result that is longer than 16384 px goes to its file row by row, where engine and format can do that. The key is
+    written into the picture.
 
     Raises:
         ImageFileError: the picture cannot be read, or the result cannot be written.
@@ -225,9 +252,9 @@ def restore_file(engine: Engine, job: Job, request: Request, runtime: Runtime, *
             f"{chosen.max_side_px} px a side; write png or tiff, or ask for less"
         )
     if max(size_px) > MAX_SIDE_PX and _can_stream(engine, picture, job, request, chosen, writing):
-        report = _streamed(engine, picture, job, request, runtime, size_px, writing=writing)
+        report = _streamed(engine, picture, job, request, runtime, size_px, writing=writing, key=key)
     else:
-        report = _whole(engine, picture, job, request, runtime, chosen, writing=writing)
+        report = _whole(engine, picture, job, request, runtime, chosen, writing=writing, key=key)
     return report
 
 
@@ -247,6 +274,7 @@ def _streamed(
     size_px: tuple[int, int],
     *,
     writing: Writing,
+    key: str,
 ) -> Report:
     source = PictureSource(picture)
     sink = open_sink(
@@ -261,7 +289,7 @@ def _streamed(
     )
     try:
         report = _with_notes(restore_stream(engine, source, sink, request, runtime), picture)
-        sink.text = picture_text(request, report)
+        sink.text = picture_text(request, report) | {KEY: key}
         sink.commit()
     except BaseException:
         sink.abort()
@@ -278,6 +306,7 @@ def _whole(
     chosen: PictureFormat,
     *,
     writing: Writing,
+    key: str,
 ) -> Report:
     color_01, alpha_01 = to_planes(picture)
     if alpha_01 is not None and alpha_01.min() < 1 and not chosen.holds_alpha:
@@ -293,7 +322,7 @@ def _whole(
         alpha_01=restored.alpha_01,
         like=picture,
         format_name=writing.format,
-        text=picture_text(request, report),
+        text=picture_text(request, report) | {KEY: key},
         force=writing.force,
         protect=(job.source, *writing.protect),
         keep_dates=writing.keep_dates,

@@ -267,6 +267,22 @@ def test_another_mask_or_a_comparison_is_another_result(tmp_path):
     assert len(keys) == 2
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
+def test_a_kill_between_the_picture_and_its_line_loses_nothing(tmp_path, ending):
+    source, out = tmp_path / "in", tmp_path / "out"
+    picture(source / "a.png")
+    words = ("restore", source, "-o", out, "--format", ending, "--scale", 1)
+    assert hypir(*words) == 0
+    (made_file,) = (p for p in out.iterdir() if p.name != MANIFEST)
+    stamp = made_file.stat().st_mtime_ns
+    (out / MANIFEST).unlink()
+    assert hypir(*words) == 0
+    assert made_file.stat().st_mtime_ns == stamp
+    (out / MANIFEST).unlink(missing_ok=True)
+    assert hypir(*words, "--strength", 0.5) == 1  # another result is in the way
+    assert made_file.stat().st_mtime_ns == stamp
+
+
 def test_force_makes_a_broken_result_again(tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     picture(source / "a.png")
