@@ -164,7 +164,7 @@ def test_a_first_page_that_is_a_thumbnail(tmp_path, dtype):
             software="Scanner",
             extratags=[(274, "H", 1, 3, True)],
         )
-        writer.write(full, photometric="rgb", metadata=None)
+        writer.write(full, photometric="rgb", metadata=None, software=False)
     with tifffile.TiffWriter(tmp_path / "pyramid.tif") as writer:
         writer.write(full, photometric="rgb", subifds=1, metadata=None)
         writer.write(small, photometric="rgb", subfiletype=1, metadata=None)
@@ -175,6 +175,7 @@ def test_a_first_page_that_is_a_thumbnail(tmp_path, dtype):
         assert ("thumbnail" in " ".join(picture.notes)) == (name != "pyramid")
         with (tmp_path / f"{name}.tif").open("rb") as file:
             assert read_size_of(file, name) == (40, 60)
+    assert b"Scanner" in read_picture(tmp_path / "below.tif").exif
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
@@ -203,6 +204,7 @@ def test_a_truncated_jpeg_is_read_as_far_as_it_goes(tmp_path, options):
     ("name", "mode", "expected_mode"),
     [
         ("a.gif", "P", "RGB"),
+        ("a.gif", "L", "RGB"),
         ("a.jp2", "RGB", "RGB"),
         ("a.jp2", "L", "L"),
         ("a.jp2", "RGBA", "RGBA"),

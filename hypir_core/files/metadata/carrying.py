@@ -63,10 +63,10 @@ def extras_for(
         return Extras(quality=quality), tuple(notes)
     icc, chunks, note = _colors(origin, format_name, is_grey=is_grey)
     notes += [note] if note else []
-    words = {**carried.text, **text}
+    words = {**exif_block.words_of_others(carried.text), **text}
     comments = carried.comments
     if comments and format_name not in _KEEPS_COMMENTS:
-        words = {COMMENT_KEY: "\n".join(comments), **words}
+        words = {**words, COMMENT_KEY: "\n".join(comments)}
         comments = ()
     xmp = carried.xmp
     if xmp is not None:

@@ -55,6 +55,8 @@ _DESCRIPTIVE = frozenset(
 _DESCRIPTION = 270
 _EMPTY = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 _KEPT_COMMENT = "UserComment"
+_OUR_KEYS = "hypir."
+"""Every key of a text that this project writes begins so."""
 
 
 def checked(exif: bytes | None) -> tuple[int, bytes | None]:
@@ -96,8 +98,8 @@ def for_output(
         exif: the source's block, as `checked` returned it.
         width_px: width of the new picture; replaces PixelXDimension where the block has one.
         height_px: likewise for PixelYDimension.
-        text: goes into UserComment as one JSON object; a comment that was there moves into it under the key
-            ``UserComment``.
+        text: goes into UserComment as one JSON object, beside what was there: other programs' words under their
+            keys, a comment of another kind under ``UserComment``. Our words of an earlier run are taken out.
         density: said by the block unless it already says one.
     """
     if exif is None and not text and density is None:
@@ -106,15 +108,17 @@ def for_output(
     layout, start = read_layout(read_at)
     main, thumbnail = read_directory(read_at, layout, start)
     photo = _below(read_at, layout, main, EXIF_DIRECTORY)
-    earlier = text_in(exif) if text else {}
+    earlier = text_in(exif)
     blob = bytearray(_without_thumbnail(exif or _EMPTY, layout, start, thumbnail))
     tail = Tail(layout, len(blob))
     for tag, side_px in ((_PIXEL_WIDTH, width_px), (_PIXEL_HEIGHT, height_px)):
         if tag in photo:
             photo[tag] = tail.integer(tag, LONG, side_px)
-    if text:
-        kept = {_KEPT_COMMENT: earlier[_KEPT_COMMENT]} if _KEPT_COMMENT in earlier else {}
-        comment = b"ASCII\0\0\0" + json.dumps({**kept, **text}).encode("ascii")
+    words = {**words_of_others(earlier), **(text or {})}
+    if not words and earlier:
+        photo.pop(_USER_COMMENT, None)
+    elif words != earlier:
+        comment = b"ASCII\0\0\0" + json.dumps(words).encode("ascii")
         photo[_USER_COMMENT] = tail.entry(_USER_COMMENT, UNDEFINED, len(comment), comment)
     if density is not None and not _RESOLUTION & main.keys():
         for tag, rational in zip((_X_RESOLUTION, _Y_RESOLUTION), density.rationals(), strict=True):
@@ -126,6 +130,11 @@ def for_output(
     blob += tail.data
     struct.pack_into(layout.pointer, blob, layout.pointer_at, start)
     return bytes(blob)
+
+
+def words_of_others(text: Mapping[str, str]) -> dict[str, str]:
+    """Return the words that other programs wrote: ours tell of the picture that was read, not of the new one."""
+    return {key: words for key, words in text.items() if not key.startswith(_OUR_KEYS)}
 
 
 def text_in(exif: bytes | None) -> dict[str, str]:

@@ -52,6 +52,7 @@ _log = logging.getLogger(__name__)
 
 _ICC, _XMP, _IPTC = 34675, 700, 33723
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_GIF_XMP, _GIF_XMP_END = b"\x21\xff\x0bXMP DataXMP", b"\x01\xff\xfe\xfd"
 _XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"
 
 
@@ -106,7 +107,9 @@ def read_metadata(
             has_credentials=jpeg_has_credentials(file),
         )
     elif container == "bmp":
-        carried = Carried(density=_bmp_density(file))
+        icc, carried = _bmp_icc(file), Carried(density=_bmp_density(file))
+    elif container == "gif":
+        carried = Carried(xmp=_gif_xmp(file))
     elif container == "jp2":
         found = jp2_blocks(file)
         icc, raw_exif, carried = found.icc, found.exif, Carried(xmp=found.xmp)
@@ -200,6 +203,30 @@ def _bmp_density(file: BinaryIO) -> Density | None:
         return None
     x, y = struct.unpack_from("<ii", data, 24)
     return Density.of_metre(x, y) if x > 0 and y > 0 else None
+
+
+def _bmp_icc(file: BinaryIO) -> bytes | None:
+    """Return the embedded profile of a BMP of version 5 (BITMAPV5HEADER: bV5CSType, ProfileData, ProfileSize)."""
+    file.seek(14)
+    data = file.read(124)
+    if len(data) < 124 or int.from_bytes(data[:4], "little") < 124 or data[56:60] != b"DEBM":
+        return None
+    at, size = struct.unpack_from("<II", data, 112)
+    end = file.seek(0, 2)
+    if not size or 14 + at + size > end:
+        _log.warning("ICC profile dropped: it lies behind the end of the file")
+        return None
+    file.seek(14 + at)
+    return file.read(size)
+
+
+def _gif_xmp(file: BinaryIO) -> bytes | None:
+    """Return the XMP packet of a GIF: bare bytes behind the block's name, ended by a run of 258 (XMP part 3, 1.1.2)."""
+    file.seek(0)
+    data = file.read()
+    at = data.find(_GIF_XMP)
+    end = data.find(_GIF_XMP_END, at)
+    return data[at + len(_GIF_XMP) : end] if at >= 0 and end >= 0 else None
 
 
 def _of_tiff(file: BinaryIO, directory: int | None) -> Metadata:
