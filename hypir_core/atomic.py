@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,9 @@ from typing import BinaryIO
 
 from .errors import HypirError, ImageFileError
 
+_log = logging.getLogger(__name__)
+
+_LEFTOVER = re.compile(r"\..{1,40}\.[0-9a-f]{12}\.tmp", re.DOTALL)
 _ADVICE = {
     errno.ENOSPC: ("room on the disk", "free some space or choose another folder"),
     errno.EDQUOT: ("room in the disk quota", "free some space or choose another folder"),
@@ -44,6 +50,7 @@ def atomic_file(
     Raises:
         HypirError: `error`: the folder cannot be made or written, the disk is full …, with advice.
     """
+    _refuse_impossible_name(path, error)
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +64,39 @@ def atomic_file(
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as err:
+        raise error(explain_os_error(path, err)) from err
+
+
+def sweep_leftovers(folder: Path, *, older_than_s: float = 3600) -> int:
+    """Remove the hidden files that programs killed in the middle of `atomic_file` left in a folder; return how many.
+
+    Those that were changed within `older_than_s` seconds may be another program's that is still writing, and stay; so do
+    those that this user may not remove (a warning in the log says so).
+    """
+    removed = 0
+    if not folder.is_dir():
+        return removed
+    latest = time.time() - older_than_s
+    for entry in os.scandir(folder):
+        if not _LEFTOVER.fullmatch(entry.name):
+            continue
+        try:
+            if entry.stat().st_mtime < latest:
+                Path(entry.path).unlink(missing_ok=True)
+                removed += 1
+        except OSError as err:
+            _log.warning(
+                "%s: left by a program that was stopped, cannot be removed: %s", entry.path, err.strerror
+            )
+    return removed
+
+
+def _refuse_impossible_name(path: Path, error: type[HypirError]) -> None:
+    """Refuse a name that no system call takes: it would raise another error than those of the disk."""
+    try:
+        if b"\0" in os.fsencode(path):
+            raise ValueError("a NUL in the name")
+    except ValueError as err:  # UnicodeEncodeError is one
         raise error(explain_os_error(path, err)) from err
 
 

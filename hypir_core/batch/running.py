@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..atomic import explain_os_error
+from ..atomic import explain_os_error, sweep_leftovers
 from ..engines.base import Engine
 from ..errors import Cancelled, ConfigError, HypirError, ImageFileError, ShapeError
 from ..files.formats import PictureFormat, format_for_output
@@ -145,11 +145,15 @@ def run_jobs(
         Cancelled: the runtime was asked to stop.
     """
     results = []
+    swept: set[Path] = set()
     for job in jobs:
         started(job)
         begin = time.perf_counter()
         report, key, status, error = None, "", "done", None
         try:
+            if job.output.parent not in swept:
+                swept.add(job.output.parent)
+                sweep_leftovers(job.output.parent)
             key = job_key(engine, job, request, writing)
             if (
                 not writing.force

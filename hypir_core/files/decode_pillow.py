@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 from importlib import import_module
 from typing import BinaryIO, cast
 
@@ -109,9 +110,7 @@ def decode_jpeg(file: BinaryIO, icc: bytes | None) -> Decoded:
         raise ValueError("it is truncated before its first row of pixels")
     share = 100 * rows // found.pixels_hwc.shape[0]
     note = f"the JPEG is truncated: about {share} % of its rows are there, the rest is filled"
-    return Decoded(
-        found.pixels_hwc, found.source_mode, is_converted=found.is_converted, notes=(*found.notes, note)
-    )
+    return replace(found, is_complete=False, notes=(*found.notes, note))
 
 
 def opened_with_pillow(file: BinaryIO, name: str) -> ImageFile.ImageFile:

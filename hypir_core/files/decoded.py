@@ -47,6 +47,8 @@ class Decoded:
     """The colours were converted to sRGB: the file's ICC profile no longer applies."""
     has_alpha: bool = False
     """The last channel is alpha."""
+    is_complete: bool = True
+    """False: the file's end is missing, and what it held is filled."""
     notes: tuple[str, ...] = ()
     """What was lost or guessed on the way, one sentence each."""
 

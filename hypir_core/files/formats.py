@@ -80,6 +80,9 @@ KNOWN_UNREADABLE: dict[str, str] = {
 }
 """Endings of pictures that are known and cannot be read, and why: one sentence without a full stop."""
 
+HEAD_BYTES = 64
+"""So many bytes of a file tell its format."""
+
 _BY_EXTENSION = {ending: entry.name for entry in FORMATS for ending in entry.load().extensions}
 
 _SIGNATURES = (
@@ -199,7 +202,7 @@ def format_for_output(path: Path, format_name: str | None) -> PictureFormat:
 
 
 def recognise(head: bytes) -> str | None:
-    """Name the format whose signature the first bytes of a file (64 are enough) carry, or None."""
+    """Name the format whose signature the first `HEAD_BYTES` of a file carry, or None."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:12] in (b"ftypavif", b"ftypavis") or (

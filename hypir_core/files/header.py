@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .boxes import avif_facts, jp2_facts
-from .formats import recognise
+from .formats import HEAD_BYTES, recognise
 from .metadata.containers import blocks, content
 from .netpbm import netpbm_header
 from .tiff_pages import TiffPages, tiff_pages
@@ -44,7 +44,7 @@ def read_header(file: BinaryIO) -> Header | None:
         ValueError: the format is known but its header is cut off or contradicts itself.
     """
     file.seek(0)
-    name = recognise(file.read(64))
+    name = recognise(file.read(HEAD_BYTES))
     return _READERS[name](file) if name else None
 
 
@@ -69,6 +69,10 @@ def _jpeg(file: BinaryIO) -> Header:
 
 
 def _webp(file: BinaryIO) -> Header:
+    end = file.seek(0, 2)
+    file.seek(4)
+    if int.from_bytes(file.read(4), "little") + 8 > end:
+        raise ValueError("it is truncated: its size is larger than the file")
     first = next(blocks(file, "webp"), None)
     data = content(file, first, most_bytes=10) if first else b""
     name = first.name if first and len(data) >= 5 else b""

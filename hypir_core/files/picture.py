@@ -36,6 +36,8 @@ class Picture:
     """XMP, IPTC, comments, text, density …"""
     notes: tuple[str, ...] = ()
     """What reading lost or guessed, one sentence each: further pages, a missing end …"""
+    is_complete: bool = True
+    """False: the file's end is missing, and what it held is filled."""
     page: int = 0
     """Which of the file's pages or frames this is."""
     pages: int = 1

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 
-from ..errors import HypirError, ImageFileError
+from ..errors import ImageFileError
 from .decode import decode, page_count
 from .decode_pillow import pillow_info
-from .decoded import DECODE_ERRORS, Decoded, UnsupportedPictureError, too_many_bands
-from .formats import KNOWN_UNREADABLE, READABLE, likeness
-from .header import Header, read_header
+from .decoded import Decoded, UnsupportedPictureError
+from .header import Header
 from .metadata.jpeg_head import jpeg_pictures
 from .metadata.reading import read_metadata, read_text_of
+from .opening import checked_header, chosen_tiff_page, named_errors, open_file, undecodable, unreadable
 from .picture import Picture
-from .tiff_pages import TiffPage
 
 MAX_PIXELS = 16384 * 16384
 """Largest picture that is read unless the caller says otherwise."""
@@ -60,8 +57,8 @@ def pages(path: Path | str) -> int:
         ImageFileError: as for `read_picture`.
     """
     path = Path(path)
-    with _opened(path) as file:
-        header = _checked_header(path, file, max_pixels=None)
+    with open_file(path) as file:
+        header = checked_header(path, file, max_pixels=None)
         with named_errors(path, header):
             return page_count(file, header)
 
@@ -90,8 +87,8 @@ def read_size_of(
         ImageFileError: it is no picture, or none that `read_picture` would read.
     """
     path = Path(name)
-    header = _checked_header(path, file, max_pixels=None)
-    stored = _chosen_tiff_page(path, header, None, any_bands=bands == "any")
+    header = checked_header(path, file, max_pixels=None)
+    stored = chosen_tiff_page(path, header, None, any_bands=bands == "any")
     with named_errors(path, header):
         metadata = read_metadata(file, header.format, directory=stored.offset if stored else None)
     if metadata.orientation >= 5:
@@ -100,13 +97,13 @@ def read_size_of(
 
 
 def _read(path: Path, page: int | None, *, any_bands: bool, max_pixels: int) -> Picture:
-    with _opened(path) as file:
+    with open_file(path) as file:
         return _read_open(file, path, page, any_bands=any_bands, max_pixels=max_pixels)
 
 
 def _read_open(file: BinaryIO, path: Path, page: int | None, *, any_bands: bool, max_pixels: int) -> Picture:
-    header = _checked_header(path, file, max_pixels)
-    stored = _chosen_tiff_page(path, header, page, any_bands=any_bands)
+    header = checked_header(path, file, max_pixels)
+    stored = chosen_tiff_page(path, header, page, any_bands=any_bands)
     with named_errors(path, header):
         count = page_count(file, header)
         if not 0 <= (page or 0) < count:
@@ -139,29 +136,10 @@ def _read_open(file: BinaryIO, path: Path, page: int | None, *, any_bands: bool,
         orientation=metadata.orientation,
         carried=carried,
         notes=notes,
+        is_complete=found.is_complete,
         page=page or 0,
         pages=count,
     )
-
-
-def _chosen_tiff_page(path: Path, header: Header, page: int | None, *, any_bands: bool) -> TiffPage | None:
-    """Return the page of a TIFF that is read; refuse what could be read only in part."""
-    found = header.tiff
-    if found is None:
-        return None
-    if found.is_raw:
-        raise ImageFileError(
-            f"{path}: expected a picture, got a camera's raw file; {KNOWN_UNREADABLE['.dng']}"
-        )
-    if page is None and found.slices > 1:
-        raise ImageFileError(
-            f"{path}: expected 1 slice, got a stack of {found.slices}; stacks are not restored by this engine yet: "
-            "name one page, or save the slices as pictures of their own"
-        )
-    stored = found.pages[page] if page is not None and 0 <= page < len(found.pages) else found.pages[0]
-    if not any_bands and not stored.is_picture:
-        raise ImageFileError(f"{path}: {too_many_bands(stored.samples, stored.colors)}")
-    return stored
 
 
 def _page_notes(file: BinaryIO, header: Header, page: int | None, count: int) -> Iterator[str]:
@@ -174,33 +152,6 @@ def _page_notes(file: BinaryIO, header: Header, page: int | None, count: int) ->
         yield f"the first of {more} pictures in the JPEG is read (the others: previews, a second eye, a gain map)"
 
 
-@contextmanager
-def opened_header(
-    path: Path, *, max_pixels: int | None
-) -> Iterator[tuple[BinaryIO, Header, TiffPage | None]]:
-    """Open a picture file; give it, its header and, of a TIFF, the page that is the picture.
-
-    Raises:
-        ImageFileError: as for `read_picture`.
-    """
-    with _opened(path) as file:
-        header = _checked_header(path, file, max_pixels)
-        yield file, header, _chosen_tiff_page(path, header, None, any_bands=False)
-
-
-@contextmanager
-def named_errors(path: Path, header: Header) -> Iterator[None]:
-    """Turn what decoders raise into one line that names the file."""
-    try:
-        yield
-    except UnsupportedPictureError as err:
-        raise ImageFileError(f"{path}: {_one_line(err)}") from err
-    except HypirError:
-        raise
-    except DECODE_ERRORS as err:
-        raise ImageFileError(_undecodable(path, header, err)) from err
-
-
 def read_text(path: Path | str) -> dict[str, str]:
     """Return the text that `write_picture` put into a file (for PNG: all of its text chunks).
 
@@ -208,12 +159,12 @@ def read_text(path: Path | str) -> dict[str, str]:
         ImageFileError: the file is missing, cannot be read or is no picture.
     """
     path = Path(path)
-    with _opened(path) as file:
-        header = _checked_header(path, file, max_pixels=None)
+    with open_file(path) as file:
+        header = checked_header(path, file, max_pixels=None)
         try:
             return read_text_of(file, header.format)
         except (OSError, ValueError) as err:
-            raise ImageFileError(_undecodable(path, header, err)) from err
+            raise ImageFileError(undecodable(path, header, err)) from err
 
 
 def content_hash(path: Path | str) -> str:
@@ -224,69 +175,13 @@ def content_hash(path: Path | str) -> str:
     """
     path = Path(path)
     digest = hashlib.sha256()
-    with _opened(path) as file:
-        while part := file.read(2**20):
-            digest.update(part)
+    with open_file(path) as file:
+        try:
+            while part := file.read(2**20):
+                digest.update(part)
+        except OSError as err:
+            raise ImageFileError(unreadable(path, err)) from err
     return digest.hexdigest()
-
-
-def _opened(path: Path) -> BinaryIO:
-    try:
-        if path.is_dir():
-            raise ImageFileError(f"{path}: expected a picture, got a folder; name a file in it")
-        file = path.open("rb")
-    except (FileNotFoundError, NotADirectoryError) as err:
-        raise ImageFileError(f"{path}: expected a picture, got no such file; check the path") from err
-    except PermissionError as err:
-        raise ImageFileError(
-            f"{path}: expected a file that can be read, got: {err.strerror}; change its permissions"
-        ) from err
-    except (OSError, ValueError) as err:
-        raise ImageFileError(f"{path}: expected a file that can be read, got: {err}; check the path") from err
-    return file
-
-
-def _checked_header(path: Path, file: BinaryIO, max_pixels: int | None) -> Header:
-    file.seek(0)
-    head = file.read(64)
-    if not head:
-        raise ImageFileError(f"{path}: expected a picture, got an empty file; copy it again from its source")
-    try:
-        header = read_header(file)
-    except (OSError, ValueError, OverflowError) as err:
-        raise ImageFileError(
-            f"{path}: expected a complete picture, but {_one_line(err)}; copy it again from its source"
-        ) from err
-    if header is None:
-        words, advice = likeness(head)
-        raise ImageFileError(f"{path}: expected a picture ({READABLE}), got {words}; {advice}")
-    if header.width_px < 1 or header.height_px < 1:
-        raise ImageFileError(
-            f"{path}: expected at least 1×1 px, got {header.width_px}×{header.height_px}; the file is damaged"
-        )
-    if max_pixels is not None and header.width_px * header.height_px > max_pixels:
-        side_px = math.isqrt(max_pixels)
-        raise ImageFileError(
-            f"{path}: expected at most {max_pixels} pixels (such as {side_px}×{side_px}), "
-            f"got a file that claims {header.width_px}×{header.height_px}; shrink it or cut it into parts"
-        )
-    return header
-
-
-def _undecodable(path: Path, header: Header, err: BaseException) -> str:
-    if isinstance(err, MemoryError):
-        return (
-            f"{path}: expected memory for {header.width_px}×{header.height_px} px, got none; "
-            "close other programs or shrink the picture"
-        )
-    return (
-        f"{path}: expected a complete {header.format}, got a damaged one ({_one_line(err)}); "
-        "copy it again from its source"
-    )
-
-
-def _one_line(err: BaseException) -> str:
-    return " ".join(str(err).split()) or type(err).__name__
 
 
 def _upright_planes(found: Decoded, orientation: int) -> tuple[np.ndarray, np.ndarray | None]:

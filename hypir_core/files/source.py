@@ -16,8 +16,9 @@ from ..errors import ShapeError
 from .decode_tiff import tiff_samples
 from .decoded import clamped_01
 from .header import Header, read_npy_header
+from .opening import named_errors, opened_header
 from .picture import Picture
-from .reading import MAX_PIXELS, named_errors, opened_header, read_picture
+from .reading import MAX_PIXELS, read_picture
 from .tiff_pages import TiffPage
 
 if TYPE_CHECKING:

@@ -226,3 +226,8 @@ def test_16_bit_png_without_imagecodecs_names_the_extra(tmp_path, monkeypatch):
     for name in ("png", "jpg", "webp", "npy"):  # Pillow alone is enough
         write_picture(tmp_path / f"b{EXTENSION[name]}", smooth_planes(3))
         read_picture(tmp_path / f"b{EXTENSION[name]}")
+    for name in ("png", "tiff"):  # writing never needs the extra
+        write_picture(tmp_path / f"c{EXTENSION[name]}", smooth_planes(3), bits=16)
+    monkeypatch.undo()
+    for name in ("png", "tiff"):
+        assert read_picture(tmp_path / f"c{EXTENSION[name]}").bits == 16

@@ -10,18 +10,11 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hypir_core.errors import ImageFileError
-from hypir_core.files.decode import decode
-from hypir_core.files.decoded import DECODE_ERRORS
-from hypir_core.files.header import Header, read_header
-from hypir_core.files.metadata.reading import read_metadata
-
-_TRANSPOSING = frozenset({5, 6, 7, 8})
-_ORIENTATION = 0x0112
-_CANNOT_DECODE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+from hypir_core.files.formats import HEAD_BYTES, recognise
+from hypir_core.files.reading import read_picture_of, read_size_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,49 +52,50 @@ class Fit:
 def read_rgb(file: Path | BinaryIO, name: str = "") -> Tensor:
     """Decode a picture to [3 h w], upright: uint8, uint16, or float32 in [0,1], as the file has it.
 
+    By the reader that restores pictures: CMYK goes through its profile to sRGB, other colours stay in the space of
+    their file, transparency is left out, of several frames the first is taken. Grey gives three equal channels.
+
     Raises:
-        ImageFileError: it cannot be decoded; begins with `name`, by default the path.
+        ImageFileError: it cannot be decoded, or its end is missing; begins with `name`, by default the path.
         MissingDependencyError: a deep picture without the extra ``cli``.
     """
+    shown = name or str(file)
     try:
         with _opened(file) as opened:
-            if header := _deep_header(opened):
-                return _read_deep(opened, header)
-    except DECODE_ERRORS as err:
-        raise ImageFileError(f"{name or file}: cannot be decoded ({err})") from err
-    try:
-        with Image.open(file) as image:
-            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except _CANNOT_DECODE as err:
-        raise ImageFileError(f"{name or file}: cannot be decoded ({err})") from err
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+            picture = read_picture_of(opened, _NAME)
+    except (ImageFileError, OSError, ValueError) as err:
+        raise ImageFileError(f"{shown}: cannot be decoded ({_reason(err)})") from err
+    if not picture.is_complete:
+        raise ImageFileError(f"{shown}: cannot be decoded ({picture.notes[0]})")
+    colour = picture.color_hwc
+    if colour.shape[2] == 1:
+        colour = colour.repeat(3, axis=2)
+    return torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1)))
 
 
 def read_size(file: Path | BinaryIO) -> tuple[int, int]:
     """Return (width, height) of the upright picture, from its header alone.
 
     Raises:
-        ImageFileError: it is no picture; says why, without a name.
+        ImageFileError: it is no picture, or none that can be trained on; says why, without a name.
     """
     try:
         with _opened(file) as opened:
-            if header := _deep_header(opened):
-                turned = (
-                    header.format != "npy"
-                    and read_metadata(opened, header.format).orientation in _TRANSPOSING
-                )
-                size = (header.width_px, header.height_px)
-                return (size[1], size[0]) if turned else size
-        with Image.open(file) as image:
-            width, height = image.size
-            # Pillow decodes a whole PNG to look for EXIF behind the pixels.
-            known = image.format != "PNG" or "exif" in image.info
-            turned = known and image.getexif().get(_ORIENTATION) in _TRANSPOSING
-    except UnidentifiedImageError as err:
-        raise ImageFileError("is not a picture") from err
-    except _CANNOT_DECODE as err:
-        raise ImageFileError(f"cannot be read ({err})") from err
-    return (height, width) if turned else (width, height)
+            is_known = recognise(opened.read(HEAD_BYTES)) is not None
+            height_px, width_px = read_size_of(opened, _NAME) if is_known else (0, 0)
+    except (ImageFileError, OSError, ValueError) as err:
+        raise ImageFileError(f"cannot be read ({_reason(err)})") from err
+    if not is_known:
+        raise ImageFileError("is not a picture")
+    return width_px, height_px
+
+
+_NAME = "-"
+"""Stands for the file in messages of the reader; what is told begins with our own name for it."""
+
+
+def _reason(err: Exception) -> str:
+    return str(err).removeprefix(f"{_NAME}: ")
 
 
 @contextmanager
@@ -113,28 +107,3 @@ def _opened(file: Path | BinaryIO) -> Iterator[BinaryIO]:
     else:
         yield file
         file.seek(0)
-
-
-def _deep_header(file: BinaryIO) -> Header | None:
-    """Return the header of a picture of more than 8 bits per sample, or nothing."""
-    try:
-        header = read_header(file)
-    except (ValueError, OverflowError):
-        return None  # damaged: who decodes it says how
-    return header if header and (header.bits > 8 or header.format == "npy") else None
-
-
-def _read_deep(file: BinaryIO, header: Header) -> Tensor:
-    found = decode(file, header, icc=None)
-    orientation = (
-        1 if found.is_upright or header.format == "npy" else read_metadata(file, header.format).orientation
-    )
-    pixels = found.pixels_hwc
-    if orientation in _TRANSPOSING:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in {3, 4, 7, 8}:
-        pixels = pixels[::-1]
-    if orientation in {2, 3, 6, 7}:
-        pixels = pixels[:, ::-1]
-    colour = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
-    return torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1)))
