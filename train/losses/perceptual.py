@@ -13,6 +13,7 @@ from hypir_core.errors import MissingDependencyError, ShapeError, SpecMismatchEr
 from hypir_core.weights.tensors import read_tensors
 
 from ..config import LpipsConfig, LpipsNet
+from ..three_bands import three_bands
 
 LEAST_PX = {LpipsNet.alex: 31, LpipsNet.vgg: 16}
 """Below it nothing is left after the network's strides."""
@@ -22,7 +23,7 @@ RANDOM_SEED = 0
 
 
 class Lpips:
-    """LPIPS, version 0.1, by the package `lpips`; one scalar for a batch [b 3 h w], [-1,1], float32.
+    """LPIPS, version 0.1, by the package `lpips`; one scalar for a batch [b c h w], [-1,1], float32.
 
     The linear weights come with the package, the backbone's are torchvision's.
     """
@@ -49,18 +50,21 @@ class Lpips:
             _load_backbone(self.network.net, options, key)
         self.network.requires_grad_(False).eval().to(device or "cpu")
         self.least_px = LEAST_PX[options.net]
+        self._channels, self._key = options.channels, f"{key}.channels"
 
     def __call__(self, image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
         """Return the mean distance over the batch.
 
         Raises:
             ShapeError: the images are too small for the network.
+            ConfigError: they have other channels than three, and none are chosen.
         """
         if min(image_pm1.shape[-2:]) < self.least_px:
             raise ShapeError(
                 f"lpips: expected images of at least {self.least_px} px a side, got {tuple(image_pm1.shape[-2:])}"
             )
-        return self.network(image_pm1, target_pm1).mean()
+        image, target = (three_bands(each, self._channels, key=self._key) for each in (image_pm1, target_pm1))
+        return self.network(image, target).mean()
 
 
 def _load_backbone(backbone: torch.nn.Module, options: LpipsConfig, key: str) -> None:
