@@ -104,6 +104,9 @@ def check_before(plan: Plan, writing: Writing, *, report: Path | None = None) ->
             problems.append(str(err))
     if report is not None and report.exists() and not writing.force:
         problems.append(f"{report} exists; use --force to overwrite it, or name another --report")
+    inputs = {os.path.abspath(path) for path in (*writing.protect, writing.mask) if path is not None}  # noqa: PTH100
+    if report is not None and os.path.abspath(report) in inputs:  # noqa: PTH100
+        problems.append(f"{report} is an input; name another --report")
     folders = {_first_that_is(job.output.parent) for job in plan.jobs[:1]}
     folders |= {_first_that_is(job.compare.parent) for job in plan.jobs[:1] if job.compare is not None}
     folders |= {_first_that_is(report.parent)} if report is not None else set()

@@ -323,6 +323,7 @@ def test_a_foreign_manifest_is_a_message(tmp_path, capsys, text):
         (["-o", "x.gif"], "expected a format that can be written"),
         (["-o", "x.png", "--format", "jpg"], "expected a name that ends in .jpg"),
         (["-o", "x.png", "--report", "there.json"], "there.json exists"),
+        (["-o", "x.png", "--report", "a.png", "--force"], "a.png is an input; name another --report"),
         (["-o", "file.txt/x.png"], "file.txt is not a folder"),
         (["-o", "x.png", "--mask", "there.json"], "--mask"),
         (["-o", "x.png", "--tile", "3"], "tile must be at least"),
