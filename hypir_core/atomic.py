@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,43 @@ def atomic_file(
         raise error(explain_os_error(path, err)) from err
 
 
+@contextmanager
+def atomic_path(path: Path, *, error: type[HypirError] = ImageFileError) -> Iterator[Path]:
+    """Give a hidden path beside `path`, for writers that open files themselves or write a folder.
+
+    What lies there takes the name `path` when the block ends without an exception, in place of a file or folder that
+    had it; otherwise it is removed. Parent folders are created.
+
+    Raises:
+        HypirError: `error`: the folder cannot be made or written, the disk is full …, with advice.
+    """
+    _refuse_impossible_name(path, error)
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            if path.is_dir() and not path.is_symlink():
+                old = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+                path.rename(old)
+                temporary.replace(path)
+                shutil.rmtree(old)
+            else:
+                temporary.replace(path)
+        finally:
+            _remove(temporary)
+    except OSError as err:
+        raise error(explain_os_error(path, err)) from err
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sweep_leftovers(folder: Path, *, older_than_s: float = 3600) -> int:
     """Remove the hidden files that programs killed in the middle of `atomic_file` left in a folder; return how many.
 
@@ -82,7 +120,7 @@ def sweep_leftovers(folder: Path, *, older_than_s: float = 3600) -> int:
             continue
         try:
             if entry.stat().st_mtime < latest:
-                Path(entry.path).unlink(missing_ok=True)
+                _remove(Path(entry.path))
                 removed += 1
         except OSError as err:
             _log.warning(

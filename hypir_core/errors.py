@@ -2,7 +2,8 @@
 
 HypirError
 ├─ ConfigError(ValueError)               bad or unknown setting; lists every problem at once
-├─ UnknownNameError(LookupError)         engine, preset, mode …, with the nearest match and the full list
+├─ UnknownNameError(LookupError, ValueError)   engine, preset, mode …, with the nearest match and the full list
+├─ WrongTypeError(TypeError)             a thing of another kind than expected, such as a number for a class
 ├─ ShapeError(ValueError)                a tensor of the wrong shape
 ├─ RangeError(ValueError)                values outside the stated range, NaN or infinity
 ├─ ImageFileError                        a picture that cannot be read or written
@@ -37,7 +38,7 @@ class ConfigError(HypirError, ValueError):
         super().__init__("\n".join(self.problems))
 
 
-class UnknownNameError(HypirError, LookupError):
+class UnknownNameError(HypirError, LookupError, ValueError):
     """A name that nothing is registered under."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]):
@@ -45,6 +46,10 @@ class UnknownNameError(HypirError, LookupError):
         super().__init__(
             f"unknown {kind} {name!r}{nearest_hint(name, self.known)}; known: {', '.join(self.known) or 'none'}"
         )
+
+
+class WrongTypeError(HypirError, TypeError):
+    """A thing is of another kind than expected."""
 
 
 class ShapeError(HypirError, ValueError):

@@ -38,3 +38,11 @@ def silent(_tick: Tick) -> None:
 def never() -> bool:
     """Never cancel."""
     return False
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: ``0.4 s``, ``12 s``, ``3 min 20 s``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

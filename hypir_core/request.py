@@ -38,11 +38,17 @@ class Request:
     """0 leaves the engine's colours, 1 applies the colour fix fully."""
     strength: float = 1.0
     """0 gives the resized input back, 1 the restored picture."""
+    edge_enhance: float = 0.0
+    """0 to 1: how much steeper edges of the input become before the engine sees it; colours and the untouched part of
+    a blend come from the input as it is."""
+    sharpen: float = 0.0
+    """0 to 1: how much steeper edges of the result become, after the colour fix and before the blend with the
+    input."""
 
     def __post_init__(self) -> None:
         problems = [
             f"{name.replace('_', ' ')} must be from 0 to 1, got {value:g}"
-            for name in ("color_strength", "strength")
+            for name in ("color_strength", "strength", "edge_enhance", "sharpen")
             if not 0 <= (value := getattr(self, name)) <= 1
         ]
         if not 0 <= self.seed < 2**63:
@@ -71,12 +77,23 @@ def software_versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tag:
+    """One thing that was seen in a picture."""
+
+    name: str
+    probability: float
+    """0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """How one picture was restored."""
 
     engine: str
     weights: str
     """File name and content hash of the weights, or ``random``."""
+    licence: str = ""
+    """Under which the weights that ran are published."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Every setting of the engine, as it was resolved."""
     input_px: tuple[int, ...]
@@ -87,10 +104,19 @@ class Report:
     stages: tuple[StageReport, ...]
     seconds: float
     color_fix: str
+    edge_enhance: float = 0.0
+    sharpen: float = 0.0
     prompt: str
+    """The words that were read: those of the request, and what the engine put to them."""
     seed: int
+    tags: tuple[Tag, ...] = ()
+    """What the engine saw in the picture, the surest first."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Figures of the result, by name: `chi_squared`, and `psnr_db`, `ssim`, `frc_px` where a truth was given …"""
     notes: tuple[str, ...] = ()
     """What the user should know: memory rungs, a truncated prompt, …"""
+    networks_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Memory of the weights of every network, by name; empty where the engine does not tell."""
     peak_device_bytes: int | None = None
     """Highest memory allocated on a CUDA device during the run."""
     software: Mapping[str, str] = field(default_factory=software_versions)
@@ -101,5 +127,13 @@ class Report:
 
 
 def picture_text(request: Request, report: Report) -> dict[str, str]:
-    """Return the words that a restored picture carries: what was asked for, and what was done."""
-    return {"hypir.request": request.to_json(), "hypir.report": report.to_json()}
+    """Return the words that a restored picture carries: what was asked for, and what was done.
+
+    How long it took and the memory it had are left out: made again, a picture is the same to the last byte.
+    """
+    plain = to_plain(report)
+    del plain["peak_device_bytes"]
+    for timed in (plain, *plain["stages"]):
+        timed.pop("seconds", None)
+    done = json.dumps(plain, sort_keys=True, ensure_ascii=False)
+    return {"hypir.request": request.to_json(), "hypir.report": done}

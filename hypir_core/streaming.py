@@ -1,7 +1,7 @@
 """A picture through a feed-forward engine, box by box: neither the input nor the result is ever whole in memory.
 
-source → tiles → rows of the canvas, as soon as no later tile changes them → resize → colour fix → strength → sink.
-A band of rows is finished when all the rows that it looks at are there.
+source → tiles → rows of the canvas, as soon as no later tile changes them → resize → colour fix → sharpen → strength →
+sink. A band of rows is finished when all the rows that it looks at are there.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .color.blocks import grown, under
 from .color.fix import color_fix
 from .color.mode import ColorFix
 from .color.wavelet import reach_px
 from .engines.base import Engine
-from .errors import ConfigError, ShapeError
+from .errors import Cancelled, ConfigError, ShapeError
 from .files.sink import Sink
 from .files.source import Source
+from .finishing import check_luma
+from .image.finish import REACH_PX, edge_enhance, sharpen
 from .image.resize import resize_band, source_rows
-from .pipeline import make_report
+from .reporting import make_report
 from .request import Report, Request
-from .runtime import Runtime
+from .runtime import Inspect, Runtime
 from .tiling.geometry import Box, cells_of
 from .tiling.run import run_stage
 
@@ -63,17 +66,29 @@ def restore_stream(engine: Engine, source: Source, sink: Sink, request: Request,
     size_px = request.target.size_for(
         height, width, default_scale=spec.default_scale, max_side_px=MAX_SIDE_PX
     )
-    prepared = engine.prepare(_Read(source, spec.in_channels), size_px, request)
+    read = _Read(source, spec.in_channels, request.edge_enhance)
+    prepared = engine.prepare(read, size_px, request)
     (stage,) = engine.stages(prepared, request)
-    bands = _Bands(source, sink, prepared.content_px, size_px, request, mode)
-    _, report = run_stage(stage, prepared.plane, wish=request.tile, runtime=runtime, emit=bands.take)
-    bands.finish()
+    reports = []
+    if request.strength > 0:
+        bands = _Bands(source, sink, runtime.inspect, prepared.content_px, size_px, request, mode)
+        _, report = run_stage(stage, prepared.plane, wish=request.tile, runtime=runtime, emit=bands.take)
+        bands.finish()
+        reports.append(report)
+    else:
+        mode = ColorFix.none
+        for first in range(0, size_px[0], BAND_PX):
+            if runtime.should_stop():
+                raise Cancelled(f"stopped after {first} of {size_px[0]} rows")
+            sink.write(
+                first, _input_rows(source, size_px, first, min(first + BAND_PX, size_px[0])).clamp_(0, 1)
+            )
     return make_report(
         spec,
         request,
         runtime,
         prepared=prepared,
-        stages=[report],
+        stages=reports,
         input_px=source.sizes_px,
         output_px=size_px,
         seconds=time.perf_counter() - started,
@@ -83,6 +98,9 @@ def restore_stream(engine: Engine, source: Source, sink: Sink, request: Request,
 
 def _check(engine: Engine, source: Source, request: Request, mode: ColorFix) -> None:
     spec = engine.spec
+    check_luma(
+        edge_enhance=(request.edge_enhance, spec.in_channels), sharpen=(request.sharpen, spec.out_channels)
+    )
     if not spec.streams:
         raise ConfigError(
             f"engine {spec.name!r} looks at whole pictures, it cannot stream; choose a smaller size or another engine"
@@ -107,10 +125,10 @@ def _check(engine: Engine, source: Source, request: Request, mode: ColorFix) -> 
 
 
 class _Read:
-    """A source as what tiles are cut from; grey stands for three equal channels."""
+    """A source as what tiles are cut from, its edges enhanced; grey stands for three equal channels."""
 
-    def __init__(self, source: Source, channels: int):
-        self._source = source
+    def __init__(self, source: Source, channels: int, edges: float):
+        self._source, self._edges = source, edges
         self.strides: tuple[int, ...] = (1, 1)
         self.sizes_px: tuple[int, ...] = tuple(source.sizes_px)
         self.images, self.channels = 1, channels
@@ -118,7 +136,14 @@ class _Read:
     def crop(self, box: Box) -> Tensor:
         """Read the pixels under `box`, [1 c h w]."""
         cells_of(box, self)
-        return self._source.read(box).expand(-1, self.channels, -1, -1)
+        return self._enhanced(box).expand(-1, self.channels, -1, -1)
+
+    def _enhanced(self, box: Box) -> Tensor:
+        if self._edges == 0:
+            return self._source.read(box)
+        around = grown(box, REACH_PX, self.sizes_px)
+        inside = Box(tuple(a - b for a, b in zip(box.starts, around.starts, strict=True)), box.sizes)
+        return under(edge_enhance(self._source.read(around), self._edges), inside)
 
 
 class _Bands:
@@ -128,15 +153,19 @@ class _Bands:
         self,
         source: Source,
         sink: Sink,
+        inspect: Inspect,
         content_px: Sequence[int],
         size_px: tuple[int, int],
         request: Request,
         mode: ColorFix,
     ):
         self._source, self._sink, self._size_px, self._mode = source, sink, size_px, mode
+        self._inspect = inspect
         self._content_px = (content_px[0], content_px[1])
         self._strength, self._color_strength = request.strength, request.color_strength
-        self._halo = reach_px() if mode is not ColorFix.none and request.color_strength > 0 else 0
+        self._fixed = mode is not ColorFix.none and request.color_strength > 0
+        self._sharpen = request.sharpen
+        self._halo = reach_px() * self._fixed + REACH_PX * (self._sharpen > 0)
         self._rows = torch.zeros(1, 1, 0, 0)
         self._top = self._next = 0
 
@@ -150,7 +179,10 @@ class _Bands:
             rows = rows.mean(1, keepdim=True)
         self._rows = torch.cat([self._rows, rows], 2) if self._rows.shape[2] else rows.clone()
         while (end := self._complete()) is not None:
-            self._sink.write(self._next, self._band(self._next, end))
+            started = time.perf_counter()
+            band = self._band(self._next, end)
+            self._inspect(f"rows {self._next} to {end}", band, time.perf_counter() - started)
+            self._sink.write(self._next, band)
             self._next = end
             self._forget()
 
@@ -187,10 +219,10 @@ class _Bands:
         top, bottom = max(0, first - self._halo), min(height, end + self._halo)
         inner = slice(first - top, end - top)
         band = resize_band(self._canvas, self._content_px, self._size_px, (top, bottom))
-        if self._halo:
+        if self._fixed:
             before = self._input(top, bottom)
             band = color_fix(band, before, mode=self._mode, strength=self._color_strength)
-        band = band[:, :, inner].clamp(0, 1)
+        band = sharpen(band.clamp(0, 1), self._sharpen)[:, :, inner]
         if self._strength != 1:
             old = self._input(first, end).clamp_(0, 1)
             band = old.lerp(band, self._strength)
@@ -201,9 +233,14 @@ class _Bands:
 
     def _input(self, first: int, end: int) -> Tensor:
         """Return rows of the input at the result's size."""
-        height, width = self._source.sizes_px
+        return _input_rows(self._source, self._size_px, first, end)
 
-        def read(low: int, high: int) -> Tensor:
-            return self._source.read(Box((low, 0), (high - low, width)))
 
-        return resize_band(read, (height, width), self._size_px, (first, end))
+def _input_rows(source: Source, size_px: tuple[int, int], first: int, end: int) -> Tensor:
+    """Return rows of the input at the result's size."""
+    height, width = source.sizes_px
+
+    def read(low: int, high: int) -> Tensor:
+        return source.read(Box((low, 0), (high - low, width)))
+
+    return resize_band(read, (height, width), size_px, (first, end))

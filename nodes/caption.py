@@ -7,7 +7,8 @@ import torch
 from ..hypir_core.caption.catalog import load_captioner
 from .convert import to_bchw
 from .host import memory
-from .host.schema import io, schema, ui
+from .host.face import said
+from .host.schema import io, schema
 
 CAPTIONERS = ("fixed", "openai")
 """Those of the core's captioners that hold no model outside ComfyUI's memory management."""
@@ -72,4 +73,4 @@ class HypirCaption(io.ComfyNode):
             options = {name: value for name, value in given.items() if value}
             picture = to_bchw(image)[0][:1]
         caption = load_captioner(captioner, options)(picture, should_stop=memory.interrupted)
-        return io.NodeOutput(caption, ui=ui.PreviewText(caption))
+        return io.NodeOutput(caption, ui=said(caption))

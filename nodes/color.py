@@ -10,7 +10,7 @@ from ..hypir_core.errors import ShapeError
 from ..hypir_core.image.resize import resize
 from .convert import to_bchw, to_bhwc
 from .host import memory
-from .host.schema import io, schema
+from .host.schema import beside, io, schema
 from .inputs import color_fix_inputs
 
 
@@ -23,7 +23,7 @@ class HypirWaveletColorFix(io.ComfyNode):
         return schema(
             node_id="HypirWaveletColorFix",
             display_name="Wavelet Color Fix",
-            category="image/postprocessing",
+            category=beside("ColorTransfer", otherwise=beside("ImageBlur", otherwise="image/postprocessing")),
             description="Gives an upscaled picture the colours of the one it was made from. Useful after any upscaler.",
             search_aliases=["color match", "colour fix", "color transfer", "adain", "lab"],
             inputs=[

@@ -6,11 +6,15 @@ import torch
 
 from ..hypir_core.errors import ShapeError
 from ..hypir_core.image.compare import compare_picture
+from ..hypir_core.image.lettering import missing_letters
 from ..hypir_core.image.resize import resize
 from ..hypir_core.metrics.fidelity import SSIM_WINDOW_PX, psnr, ssim
 from .convert import to_bchw, to_bhwc
 from .host import memory
+from .host.face import said
 from .host.schema import io, schema, ui
+
+SLIDER_PX = 2048
 
 
 class HypirCompare(io.ComfyNode):
@@ -24,7 +28,7 @@ class HypirCompare(io.ComfyNode):
             display_name="Compare Before/After",
             category="image",
             description="Lays two pictures out next to each other under their labels, and measures PSNR and SSIM.",
-            search_aliases=["compare", "before after", "psnr", "ssim"],
+            search_aliases=["compare", "before after", "psnr", "ssim", "slider"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("before", tooltip="The first picture; it is resized to the second's size."),
@@ -48,14 +52,28 @@ class HypirCompare(io.ComfyNode):
         first, second = to_bchw(before)[0], to_bchw(after)[0]
         if len(first) not in {1, len(second)}:
             raise ShapeError(f"expected 1 or {len(second)} pictures before, got {len(first)}")
-        pictures, lines = [], []
+        pictures, lines, notes = [], [], missing_letters(before_label + after_label)
         for i, good in enumerate(second.split(1)):
             memory.interrupted()
             other = first[i : i + 1] if len(first) > 1 else first
             pictures.append(compare_picture(other, good, labels=(before_label, after_label)))
             lines.append(measured(other, good))
         shown = memory.as_image(to_bhwc(torch.cat(pictures)))
-        return io.NodeOutput(shown, "\n".join(lines), ui=ui.PreviewImage(shown, cls=cls))
+        sides = {"onestep_before": first, "onestep_after": second}
+        results = {
+            **ui.PreviewImage(shown, cls=cls).as_dict(),
+            **said("\n".join(lines), notes).as_dict(),
+            **{name: ui.PreviewImage(for_slider(side), cls=cls).values for name, side in sides.items()},
+        }
+        return io.NodeOutput(shown, "\n".join(lines), ui=results)
+
+
+def for_slider(image_bchw: torch.Tensor) -> torch.Tensor:
+    """Return pictures as IMAGEs that the page's slider can show, no side longer than `SLIDER_PX`."""
+    h, w = image_bchw.shape[-2:]
+    shrink = min(1.0, SLIDER_PX / max(h, w))
+    size_px = (max(1, round(h * shrink)), max(1, round(w * shrink)))
+    return to_bhwc(resize(image_bchw, size_px).clamp(0, 1))
 
 
 def measured(before_01: torch.Tensor, after_01: torch.Tensor) -> str:

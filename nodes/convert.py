@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..hypir_core.errors import ShapeError
+from ..hypir_core.errors import RangeError, ShapeError
 
 
 def to_bchw(image_bhwc: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -13,10 +13,13 @@ def to_bchw(image_bhwc: Tensor) -> tuple[Tensor, Tensor | None]:
 
     Raises:
         ShapeError: not a picture of 1 to 4 channels.
+        RangeError: it holds NaN.
     """
     if image_bhwc.ndim != 4 or not 1 <= image_bhwc.shape[-1] <= 4:
         raise ShapeError(f"expected an IMAGE [batch height width 1 to 4], got {list(image_bhwc.shape)}")
     planes = image_bhwc.float().clamp(0, 1).movedim(-1, 1)
+    if bool(planes.isnan().any()):
+        raise RangeError("the IMAGE holds NaN (not a number); the node that made it fails, look there")
     if planes.shape[1] in {2, 4}:
         return planes[:, :-1], planes[:, -1:]
     return planes, None

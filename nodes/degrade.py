@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from ..hypir_core.degrade import degrade, load_recipe, recipe_names
+from ..hypir_core.degrade import degrade, degrade_clip, load_recipe, recipe_names
 from ..hypir_core.degrade.strength import LIMIT, Strengths, with_strengths
 from ..hypir_core.image.resize import resize
 from .convert import to_bchw, to_bhwc
 from .host import memory
-from .host.schema import io, schema
+from .host.face import said
+from .host.schema import beside, io, schema
 from .inputs import default_of
 
 TOOLTIPS = {
@@ -29,10 +30,10 @@ class HypirDegradeImage(io.ComfyNode):
         return schema(
             node_id="HypirDegradeImage",
             display_name="Degrade Image",
-            category="image/postprocessing",
+            category=beside("ImageBlur", otherwise="image/postprocessing"),
             description="Blur, noise, shrinking, JPEG and age, drawn at random for every picture: for trying "
             "restorers and for making training pairs. The same seed gives the same picture.",
-            search_aliases=["degrade", "jpeg", "noise", "blur", "old photo", "real-esrgan"],
+            search_aliases=["degrade", "jpeg", "noise", "blur", "age", "real-esrgan"],
             inputs=[
                 io.Image.Input("image", tooltip="Good pictures. Transparency is kept."),
                 io.Combo.Input(
@@ -56,6 +57,13 @@ class HypirDegradeImage(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="Decides every random choice; each picture of a batch gets its own.",
                 ),
+                # Saved workflows hold widgets by their order: a new one is the last.
+                io.Boolean.Input(
+                    "one_clip",
+                    default=False,
+                    optional=True,
+                    tooltip="The batch is a clip: all frames get the same damage, with noise of their own.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -75,19 +83,25 @@ class HypirDegradeImage(io.ComfyNode):
         compression: float,
         age: float,
         seed: int,
+        one_clip: bool = False,
     ) -> io.NodeOutput:
-        """Degrade picture by picture, each with choices of its own."""
+        """Degrade picture by picture, each with choices of its own, or all with the same."""
         color, alpha = to_bchw(image)
         strengths = Strengths(blur=blur, noise=noise, compression=compression, age=age)
         recipe = with_strengths(load_recipe(preset), strengths)
         generator = torch.Generator().manual_seed(seed)
         results, notes = [], []
-        for one in color.split(1):
+        frames = color.split(1)
+        if one_clip:
+            all_done = degrade_clip(frames, recipe, generator=generator)
+        else:
+            all_done = (degrade(one, recipe, generator=generator) for one in frames)
+        for done in all_done:
             memory.interrupted()
-            done = degrade(one, recipe, generator=generator)
             results.append(done.lq_01)
             notes += done.notes
         worse = torch.cat(results)
         if alpha is not None:
             alpha = resize(alpha, (worse.shape[-2], worse.shape[-1])).clamp(0, 1)
-        return io.NodeOutput(memory.as_image(to_bhwc(worse, alpha)), "\n".join(notes))
+        lines = "\n".join(notes)
+        return io.NodeOutput(memory.as_image(to_bhwc(worse, alpha)), lines, ui=said(lines))

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..hypir_core.debug import set_level
 from .caption import HypirCaption
+from .clip import HypirRestoreClip
 from .color import HypirWaveletColorFix
 from .compare import HypirCompare
+from .conditions import HypirConditionImage
 from .degrade import HypirDegradeImage
+from .few_step import HypirFewStepRestore
 from .host import folders
 from .host.schema import ComfyExtension, io, register_replacements
 from .latents import HypirOneStepRestore, HypirTiledDecode, HypirTiledEncode
 from .lora import HypirLoadLora, HypirSaveCheckpoint
+from .microscopy import HypirMicroscope, HypirRestoreMicroscopy
+from .replacements import REPLACEMENTS
 from .restore import HypirRestoreImage
+from .restorer import HypirLoadRestorer
+from .seesr import HypirApplySeesr, HypirLoadSeesr
+from .stacks import HypirLoadStack, HypirSaveStack
+from .tags import HypirTagImage
 
 NODES: list[type[io.ComfyNode]] = [
     HypirRestoreImage,
+    HypirRestoreClip,
     HypirLoadLora,
     HypirTiledEncode,
     HypirOneStepRestore,
@@ -25,25 +34,25 @@ NODES: list[type[io.ComfyNode]] = [
     HypirCaption,
     HypirCompare,
     HypirSaveCheckpoint,
+    HypirLoadSeesr,
+    HypirTagImage,
+    HypirApplySeesr,
+    HypirFewStepRestore,
+    HypirConditionImage,
+    HypirLoadRestorer,
+    HypirLoadStack,
+    HypirMicroscope,
+    HypirRestoreMicroscopy,
+    HypirSaveStack,
 ]
-
-REPLACEMENTS: list[dict[str, Any]] = [
-    {
-        "new_node_id": "HypirRestoreImage",
-        "old_node_id": old,
-        "input_mapping": [{"new_id": "image", "old_id": "image"}],
-        "output_mapping": [{"new_idx": 0, "old_idx": 0}],
-    }
-    for old in ("HYPIRAdvancedRestoration", "hyper_comfyui_hypir_restore")
-]
-"""Nodes of other HYPIR ports; only the picture is carried over, because their settings mean other things."""
 
 
 class OneStepRestoreExtension(ComfyExtension):
     """What ComfyUI loads."""
 
     async def on_load(self) -> None:
-        """Offer to replace the nodes of other ports."""
+        """Log as the environment says, and offer to replace the nodes of other ports."""
+        set_level()
         await register_replacements(REPLACEMENTS)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

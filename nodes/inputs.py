@@ -22,7 +22,14 @@ class SizeRule(str, Enum):
     model = "as the model enlarges"
     scale = "scale"
     longest_side = "longest side"
+    shortest_side = "shortest side"
     megapixels = "megapixels"
+
+
+SIZE_DEFAULTS = {"scale": 2.0, "longest_side_px": 2048, "megapixels": 4.0}
+
+BUILT_IN: tuple[str, ...] = ("built-in", "built-in-sharp")
+"""The restorers inside the plugin; the first is the usual one."""
 
 
 def default_of(cls: type, name: str) -> Any:
@@ -31,18 +38,18 @@ def default_of(cls: type, name: str) -> Any:
 
 
 def size_inputs() -> list[Any]:
-    """Return the rule of the result's size and its three numbers."""
+    """Return the rule of the result's size and its three numbers; `web/onestep.js` shows the one in use."""
     return [
         io.Combo.Input(
             "size_rule",
             options=SizeRule,
             default=SizeRule.model,
-            tooltip="What decides the size of the result. Only the number with the same name is used. "
-            "'as the model enlarges' is ×4 for most models.",
+            tooltip="What decides the size of the result; its number stands below. 'as the model enlarges' is ×4 "
+            "for most models.",
         ),
         io.Float.Input(
             "scale",
-            default=2.0,
+            default=SIZE_DEFAULTS["scale"],
             min=1.0,
             max=MAX_SCALE,
             step=0.05,
@@ -50,15 +57,17 @@ def size_inputs() -> list[Any]:
         ),
         io.Int.Input(
             "longest_side_px",
-            default=2048,
+            display_name="side (px)",
+            default=SIZE_DEFAULTS["longest_side_px"],
             min=64,
             max=MAX_SIDE_PX,
             step=8,
-            tooltip="Length of the longer side of the result in pixels. Used when size_rule is 'longest side'.",
+            tooltip="Length of that side of the result in pixels. Used when size_rule is 'longest side' or 'shortest "
+            "side'.",
         ),
         io.Float.Input(
             "megapixels",
-            default=4.0,
+            default=SIZE_DEFAULTS["megapixels"],
             min=0.1,
             max=256.0,
             step=0.1,
@@ -73,6 +82,7 @@ def target_of(size_rule: str, scale: float, longest_side_px: int, megapixels: fl
     return TargetSize(
         scale=scale if rule is SizeRule.scale else None,
         longest_side_px=longest_side_px if rule is SizeRule.longest_side else None,
+        shortest_side_px=longest_side_px if rule is SizeRule.shortest_side else None,
         megapixels=megapixels if rule is SizeRule.megapixels else None,
     )
 
@@ -114,7 +124,8 @@ def color_fix_inputs(*, default: str) -> list[Any]:
             options=[*automatic, *modes],
             default=default,
             tooltip="What is taken from the reference. wavelet: tone and colour of large areas. adain: mean and "
-            "spread of each channel. lab: colour without lightness. none: nothing.",
+            "spread of each channel. lab: colour without lightness. histogram: the distribution of each channel. "
+            "none: nothing.",
         ),
         io.Float.Input(
             "color_strength",
@@ -130,3 +141,50 @@ def color_fix_inputs(*, default: str) -> list[Any]:
 def color_fix_of(name: str) -> ColorFix | None:
     """Return the mode of a name; None for AUTO."""
     return None if name == AUTO else ColorFix(name)
+
+
+def words_and_strength() -> list[Any]:
+    """Return the prompt, and how much of the result is taken."""
+    return [
+        io.String.Input(
+            "prompt",
+            default=default_of(Request, "prompt"),
+            multiline=True,
+            tooltip="What the picture shows, for MODEL with CLIP. Empty is a good choice; words about "
+            "quality make it worse.",
+        ),
+        io.Float.Input(
+            "strength",
+            default=default_of(Request, "strength"),
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="0 gives the resized picture back, 1 the restored one.",
+        ),
+    ]
+
+
+def model_inputs() -> list[Any]:
+    """Return the sockets that choose an engine, and which one works where nothing is connected."""
+    return [
+        io.UpscaleModel.Input(
+            "upscale_model", optional=True, tooltip="A super-resolution model to use instead."
+        ),
+        io.Model.Input(
+            "model", optional=True, tooltip="SD 2.1-base with Load HYPIR LoRA: one diffusion step."
+        ),
+        io.Clip.Input("clip", optional=True, tooltip="Reads the prompt. Connect this or conditioning."),
+        io.Conditioning.Input("conditioning", optional=True, tooltip="A ready prompt, instead of CLIP."),
+        io.Vae.Input("vae", optional=True, tooltip="The model's VAE."),
+        # Saved workflows hold widgets by their order: a new one is the last.
+        advanced(
+            io.Combo.Input(
+                "built_in",
+                options=list(BUILT_IN),
+                default=BUILT_IN[0],
+                optional=True,
+                tooltip="Which restorer works where no model is connected. built-in is faithful; "
+                "built-in-sharp is crisper, for pictures that are small rather than ruined.",
+            )
+        ),
+    ]

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
 import torch
 
 from ..hypir_core.engines.base import Engine
+from ..hypir_core.engines.feed_forward.descriptor import RGB
 from ..hypir_core.engines.feed_forward.load import load_built_in, upscaler_of
-from ..hypir_core.engines.feed_forward.options import BuiltInOptions
-from ..hypir_core.pipeline import restore
-from ..hypir_core.request import Report, Request
-from ..hypir_core.tiling.plan import TileWish
-from .convert import mask_to_b1hw, to_bchw, to_bhwc
-from .host import memory, progress
+from ..hypir_core.engines.feed_forward.options import BuiltInOptions, BuiltInSharpOptions
+from ..hypir_core.measure.forecast import forecast, learn
+from ..hypir_core.progress import silent
+from ..hypir_core.weights.fingerprint import fingerprint_of_tensors
+from .batch import restore_batch, summary
+from .convert import to_bchw
+from .host import memory
 from .host import model as host_model
-from .host.schema import io, require, schema, ui
+from .host.face import on_face, said, with_notes
+from .host.schema import io, mismatch, require, schema
+from .host.upscaler import restorer_in
 from .inputs import (
     AUTO,
+    BUILT_IN,
     CATEGORY,
     color_fix_inputs,
-    color_fix_of,
-    default_of,
+    model_inputs,
     size_inputs,
-    target_of,
     tile_inputs,
+    words_and_strength,
 )
-from .latents import DEFAULT_SCALE, NATIVE_PX
-from .native import native_engine
+from .latents import NATIVE_PX
+from .masks import fitted_masks
+from .native import DEFAULT_SCALE, native_engine
+from .sockets import Asked, connected_of, problem_with, unused_sockets, unused_values
+
+BUILT_IN_OPTIONS = dict(zip(BUILT_IN, (BuiltInOptions, BuiltInSharpOptions), strict=True))
 
 
 class HypirRestoreImage(io.ComfyNode):
@@ -48,12 +57,15 @@ class HypirRestoreImage(io.ComfyNode):
             "inside this plugin, with an UPSCALE_MODEL that one, with MODEL, VAE and CLIP or CONDITIONING one "
             "step of diffusion.",
             search_aliases=[
-                "upscale",
-                "upscaler",
-                "super resolution",
                 "restore",
                 "deblur",
                 "denoise",
+                "old photo",
+                "photo restoration",
+                "enhance",
+                "upscale",
+                "upscaler",
+                "super resolution",
                 "hypir",
                 "supir",
             ],
@@ -61,39 +73,16 @@ class HypirRestoreImage(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="Pictures to restore. Transparency is kept."),
                 *size_inputs(),
-                io.String.Input(
-                    "prompt",
-                    default=default_of(Request, "prompt"),
-                    multiline=True,
-                    tooltip="What the picture shows, for MODEL with CLIP. Empty is a good choice; words about "
-                    "quality make it worse.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=default_of(Request, "strength"),
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="0 gives the resized picture back, 1 the restored one.",
-                ),
+                *words_and_strength(),
                 *color_fix_inputs(default=AUTO),
                 *tile_inputs(),
                 io.Mask.Input(
-                    "mask", optional=True, tooltip="White is restored, black keeps the resized picture."
+                    "mask",
+                    optional=True,
+                    tooltip="White is restored, black keeps the resized picture. A mask of another size is resized. "
+                    "Load Image's mask is white where the picture is transparent.",
                 ),
-                io.UpscaleModel.Input(
-                    "upscale_model", optional=True, tooltip="A super-resolution model to use instead."
-                ),
-                io.Model.Input(
-                    "model", optional=True, tooltip="SD 2.1-base with Load HYPIR LoRA: one diffusion step."
-                ),
-                io.Clip.Input(
-                    "clip", optional=True, tooltip="Reads the prompt. Connect this or conditioning."
-                ),
-                io.Conditioning.Input(
-                    "conditioning", optional=True, tooltip="A ready prompt, instead of CLIP."
-                ),
-                io.Vae.Input("vae", optional=True, tooltip="The model's VAE."),
+                *model_inputs(),
             ],
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="The restored pictures."),
@@ -102,6 +91,11 @@ class HypirRestoreImage(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, input_types: dict[str, str]) -> bool | str:
+        """Say when the workflow is queued which sockets do not go together."""
+        return mismatch(cls, input_types) or problem_with(input_types) or True
 
     @classmethod
     def execute(
@@ -123,39 +117,45 @@ class HypirRestoreImage(io.ComfyNode):
         clip: Any = None,
         conditioning: Any = None,
         vae: Any = None,
+        built_in: str = BUILT_IN[0],
     ) -> io.NodeOutput:
-        """Restore one picture after the other."""
+        """Restore the pictures."""
         color, alpha = to_bchw(image)
-        target = target_of(size_rule, scale, longest_side_px, megapixels)
-        longest_px = max(*target.size_for(*color.shape[-2:], default_scale=DEFAULT_SCALE), NATIVE_PX)
-        room_px = min(tile_px, longest_px) or None
-        chosen = choose(prompt, upscale_model, model, clip, conditioning, vae, tile_px=room_px)
-        request = Request(
-            target=target,
+        masks, notes = fitted_masks(mask, pictures=len(color), size_px=(color.shape[-2], color.shape[-1]))
+        asked = Asked(
+            size_rule=size_rule,
+            scale=scale,
+            longest_side_px=longest_side_px,
+            megapixels=megapixels,
             prompt=prompt,
-            tile=TileWish(tile_px=tile_px or None, overlap_px=overlap_px or None),
-            color_fix=color_fix_of(color_fix),
-            color_strength=color_strength,
             strength=strength,
+            color_fix=color_fix,
+            color_strength=color_strength,
+            tile_px=tile_px,
+            overlap_px=overlap_px,
+            built_in=built_in,
         )
-        masks = None if mask is None else mask_to_b1hw(mask, batch=len(color))
-        pictures, reports = [], []
+        request = asked.request()
+        longest_px = max(*request.target.size_for(*color.shape[-2:], default_scale=DEFAULT_SCALE), NATIVE_PX)
+        room_px = min(tile_px, longest_px) or None
+        connected = connected_of(
+            upscale_model=upscale_model, model=model, clip=clip, conditioning=conditioning, vae=vae
+        )
+        chosen = choose(
+            prompt, upscale_model, model, clip, conditioning, vae, tile_px=room_px, built_in=built_in
+        )
+        notes += unused_sockets(connected) + unused_values(asked, connected, chosen.engine.spec.color_fix)
+        runtime = memory.runtime(silent)
+        expected = forecast(chosen.engine, color.shape, request, runtime, free_bytes=memory.free_bytes())
+        notes += expected.notes
+        on_face(with_notes(str(expected), notes))
         with chosen.room:
-            for i in range(len(color)):
-                bar = progress.progress_bar(picture=i, pictures=len(color))
-                done = restore(
-                    chosen.engine,
-                    color[i : i + 1],
-                    request,
-                    memory.runtime(bar),
-                    mask_01=masks if masks is None else masks[i : i + 1],
-                    alpha_01=alpha if alpha is None else alpha[i : i + 1],
-                )
-                pictures.append(to_bhwc(done.image_01, done.alpha_01))
-                reports.append(done.report)
+            done = restore_batch(chosen.engine, color, request, masks=masks, alpha=alpha)
+        learn(chosen.engine, runtime, done.reports)
+        reports = [replace(report, notes=(*notes, *report.notes)) for report in done.reports]
         text = json.dumps([json.loads(report.to_json()) for report in reports], ensure_ascii=False, indent=2)
-        summary = "\n".join(summarise(report) for report in reports)
-        return io.NodeOutput(memory.as_image(torch.cat(pictures)), text, ui=ui.PreviewText(summary))
+        told = tuple(dict.fromkeys(note for report in reports for note in report.notes))
+        return io.NodeOutput(done.image_bhwc, text, ui=said(summary(reports), told))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,34 +175,41 @@ def choose(
     vae: Any,
     *,
     tile_px: int | None,
+    built_in: str,
 ) -> Chosen:
     """Return the engine that the connected sockets ask for, with room for tiles of `tile_px` (None: its own).
 
     Raises:
         ConfigError: the sockets do not go together.
     """
+    connected = connected_of(
+        upscale_model=upscale_model, model=model, clip=clip, conditioning=conditioning, vae=vae
+    )
+    problem = problem_with(connected)
+    require(problem is None, problem or "")
     if model is not None:
-        require(upscale_model is None, "connect MODEL or UPSCALE_MODEL, not both")
-        require(vae is not None, "MODEL needs a VAE too; connect the one of its checkpoint")
-        require((clip is None) != (conditioning is None), "with MODEL, connect either CLIP or CONDITIONING")
         ready = host_model.encode_text(clip, prompt) if conditioning is None else conditioning
         engine = native_engine(model, ready, vae, tile_px=tile_px)
         return Chosen(engine=engine, room=nullcontext())
-    unused = [n for n, it in (("CLIP", clip), ("CONDITIONING", conditioning), ("VAE", vae)) if it is not None]
-    require(
-        not unused, f"{' and '.join(unused)} would not be used; connect MODEL as well, or disconnect them"
-    )
+    patcher = None
     if upscale_model is not None:
-        engine = upscaler_of(upscale_model, label=upscale_model.architecture.name)
+        ours = restorer_in(upscale_model)
+        if ours is not None and ours.spec.in_channels == RGB:
+            engine = ours
+        else:  # a grey one sees each colour for itself
+            engine = upscaler_of(upscale_model, label=label_of(upscale_model))
+        patcher = getattr(upscale_model, "patcher", None)  # newer versions of ComfyUI manage these models too
     else:
-        engine = load_built_in(BuiltInOptions(), memory.device(), memory.dtype_name())
+        engine = load_built_in(BUILT_IN_OPTIONS[built_in](), memory.device(), memory.dtype_name())
     sides, _ = engine.tile.sides(2) if tile_px is None else ((tile_px, tile_px), ())
     area_px = prod(side // scale for side, scale in zip(sides, engine.scale, strict=True))
-    return Chosen(engine=engine, room=memory.room_for(engine.net, area_px * engine.bytes_per_input_px))
+    working_bytes = area_px * engine.bytes_per_input_px
+    if patcher is None:
+        return Chosen(engine=engine, room=memory.room_for(engine.net, working_bytes))
+    placed = replace(engine, place=partial(memory.place_managed, patcher, working_bytes))
+    return Chosen(engine=placed, room=nullcontext())
 
 
-def summarise(report: Report) -> str:
-    """Return one line about a run for the node's face."""
-    (h, w), (out_h, out_w) = report.input_px[-2:], report.output_px[-2:]
-    line = f"{w}×{h} → {out_w}×{out_h} px · {report.engine} · {report.seconds:.1f} s"
-    return " · ".join((line, *report.notes))
+def label_of(upscale_model: Any) -> str:
+    """Return what tells one UPSCALE_MODEL from another; ComfyUI does not say from which file it came."""
+    return f"{upscale_model.architecture.name} {fingerprint_of_tensors(upscale_model.model.state_dict())}"

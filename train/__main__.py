@@ -6,6 +6,8 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from hypir_core.errors import HypirError
@@ -13,12 +15,29 @@ from hypir_core.errors import HypirError
 USAGE = """usage: python -m train PRESET key=value … [--dry-run]
        accelerate launch -m train PRESET key=value …
        python -m train inspect-data PRESET key=value …
-       python -m train export CHECKPOINT [--raw] -o FILE.safetensors
+       python -m train export CHECKPOINT [--raw] -o FILE.safetensors|.onnx|.ts
+       python -m train stats PRESET key=value … -o STATISTICS.json
+       python -m train validate PRESET key=value …
+       python -m train import-opensr CONFIG.yaml > MINE.yaml
+       python -m train schema > SCHEMA.json
 for instance: python -m train compact_pixel data.root=photos output_dir=runs/one max_steps=40000
   --dry-run   build everything, make one step, say what memory it takes; write nothing
-  export      the weights of a checkpoint: their moving average, or with --raw as they are"""
+  export      the weights of a checkpoint: their moving average, or with --raw as they are
+  stats       what the values of the training data are, band by band, for ranges
+  validate    measure a checkpoint, or base_model=FILE, on the validation pairs
+  import-opensr  settings of opensr-srgan as a preset
+  schema      the JSON schema of presets, for editors"""
 
 DRY_RUN = "--dry-run"
+
+VERBS = {
+    "inspect-data": ".data.inspection",
+    "stats": ".data.statistics_verb",
+    "validate": ".run.validating",
+    "import-opensr": ".opensr_import",
+    "schema": ".schema_verb",
+}
+"""Verb → the module whose `main` takes the other words."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,16 +55,18 @@ def main(arguments: list[str]) -> int:
         datefmt="%H:%M:%S",
     )
     try:
-        if arguments[0] == "inspect-data":
-            from .data.inspection import main as inspect_data
-
-            return inspect_data(arguments[1:])
+        if arguments[0] in VERBS:
+            return _verb(arguments[0])(arguments[1:])
         if arguments[0] == "export":
             return _export(arguments[1:])
         return _train(arguments)
     except HypirError as err:
         sys.stderr.write(f"error: {err}\n")
         return 2 if isinstance(err, (ValueError, LookupError)) else 1
+
+
+def _verb(name: str) -> Callable[[list[str]], int]:
+    return import_module(VERBS[name], __package__).main
 
 
 def _train(arguments: list[str]) -> int:

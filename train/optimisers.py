@@ -22,15 +22,20 @@ ELSEWHERE = {
 
 
 def build_optimiser(name: str, module: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """Make the optimiser of the player `name` over what `module` has to train; weight decay acts on matrices only.
+    """Make the optimiser of the player `name` over what `module` has to train.
+
+    Weight decay acts on matrices, and on the slopes of PReLU if the config says so.
 
     Raises:
         MissingDependencyError: the package of this kind is not installed.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
+    slopes = {id(p) for each in module.modules() if isinstance(each, nn.PReLU) for p in each.parameters()}
+    decayed = [p for p in trained if p.ndim >= 2 or (config.decay_slopes and id(p) in slopes)]
+    known = {id(p) for p in decayed}
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if id(p) not in known], "weight_decay": 0.0},
     ]
     parameters = [group for group in groups if group["params"]]
     rule: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "eps": config.eps}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from hypir_core.errors import TrainingDivergedError
+from hypir_core.errors import ConfigError, TrainingDivergedError, nearest_hint
 
-from .config import EmaConfig, LrShape, Optimiser, OptimiserConfig
+from .config import EmaConfig, Optimiser, OptimiserConfig
 from .ema import Ema
+from .lr_plan import Plateau, lr_factor
 from .optimisers import build_optimiser, own_average
 from .run.sharding import at_rest, like, optimiser_state_like, whole
 
@@ -37,6 +38,7 @@ class Player:
     lr_schedule: LambdaLR
     config: OptimiserConfig
     ema: Ema | None
+    plateau: Plateau | None = None
 
     def due(self, step: int) -> bool:
         """Say whether this player moves at `step`."""
@@ -49,6 +51,7 @@ class Player:
             "optimiser": self.optimiser.state_dict(),
             "lr_schedule": self.lr_schedule.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
+            "plateau": self.plateau.state_dict() if self.plateau else None,
         }
         if self.config.kind is Optimiser.schedule_free:
             state["averaged"] = averaged_state(self, accelerator)
@@ -59,6 +62,7 @@ class Player:
         load_trained_state(accelerator.unwrap_model(self.module), state["weights"])
         self.optimiser.load_state_dict(optimiser_state_like(state["optimiser"], self.optimiser))
         self.lr_schedule.load_state_dict(state["lr_schedule"])
+        self._load_plateau(state)
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
 
@@ -79,9 +83,38 @@ class Player:
         self.load_schedule(state)
 
     def load_schedule(self, state: Mapping[str, Any]) -> None:
-        """Take over the place in the schedule; the curve stays this run's."""
+        """Take over the place in the schedule and what plateaus have made of it; the curve stays this run's."""
         schedule = self.lr_schedule
         schedule.load_state_dict({**state["lr_schedule"], "base_lrs": schedule.base_lrs})
+        self._load_plateau(state)
+        self._set_rates()
+
+    def look_at(self, values: Mapping[str, float]) -> bool:
+        """Show the plateau what was measured; say whether it lowered the learning rate.
+
+        Raises:
+            ConfigError: its number is not among them.
+        """
+        if self.plateau is None:
+            return False
+        metric = self.plateau.config.metric
+        if metric not in values:
+            raise ConfigError(
+                f"the plateau of {self.name}: {metric} is not measured{nearest_hint(metric, values)}; there is: "
+                f"{', '.join(sorted(values))}"
+            )
+        lowered = self.plateau.look(values[metric])
+        if lowered:
+            self._set_rates()
+        return lowered
+
+    def _load_plateau(self, state: Mapping[str, Any]) -> None:
+        if self.plateau and state.get("plateau"):
+            self.plateau.load_state_dict(state["plateau"])
+
+    def _set_rates(self) -> None:
+        """Give the optimiser the rates of the present place, between two steps of the schedule."""
+        schedule = self.lr_schedule
         rates = [
             base * factor(schedule.last_epoch)
             for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
@@ -100,16 +133,38 @@ def build_player(
     accelerator: Accelerator,
     max_steps: int,
     start: int = 0,
+    factor: Callable[[int], float] = lambda _: 1.0,
 ) -> Player:
-    """Make a player of what `module` has to train, on the accelerator's device; it moves from step `start` on."""
+    """Make a player of what `module` has to train, on the accelerator's device; it moves from step `start` on.
+
+    `factor` is one more on the learning rate, by step of the loop.
+    """
     module = module.to(accelerator.device)
     optimiser = build_optimiser(name, module, config)
     moves = math.ceil(max_steps / config.every) - math.ceil(start / config.every)
-    lr_schedule = LambdaLR(optimiser, lambda move: lr_factor(config, move, moves))
+    plateau = Plateau(config.plateau, config.lr) if config.plateau else None
+    first = math.ceil(start / config.every)
+
+    def rate(move: int) -> float:
+        """Return the factor on the learning rate of a move."""
+        curve = lr_factor(config, move, moves) * (plateau.factor if plateau else 1.0)
+        return curve * factor((first + move) * config.every)
+
+    lr_schedule = LambdaLR(optimiser, rate)
     prepared_module, prepared_optimiser = accelerator.prepare(module, optimiser)
-    start_weights = trained_state(accelerator.unwrap_model(prepared_module))
-    average = Ema(start_weights, decay=ema.decay, warmup=ema.warmup) if ema else None
-    return Player(name, prepared_module, prepared_optimiser, lr_schedule, config, average)
+    average = _average(accelerator.unwrap_model(prepared_module), ema) if ema else None
+    return Player(name, prepared_module, prepared_optimiser, lr_schedule, config, average, plateau)
+
+
+def _average(module: nn.Module, config: EmaConfig) -> Ema:
+    return Ema(
+        trained_state(module),
+        decay=config.decay,
+        warmup=config.warmup,
+        first=config.first,
+        start=config.start,
+        copied=[name for name, _ in module.named_buffers()] if config.copy_buffers else (),
+    )
 
 
 def optimiser_step(player: Player, accelerator: Accelerator, step: int) -> Tensor:
@@ -124,6 +179,8 @@ def optimiser_step(player: Player, accelerator: Accelerator, step: int) -> Tenso
     parameters = [p for p in player.module.parameters() if p.requires_grad]
     limit = player.config.clip_norm or math.inf
     norm = whole(torch.as_tensor(accelerator.clip_grad_norm_(parameters, limit)).detach())
+    if player.config.clip_value:
+        nn.utils.clip_grad_value_(parameters, player.config.clip_value)
     if accelerator.scaler is None and not norm.isfinite():
         raise TrainingDivergedError(step, f"gradient of {player.name}", float(norm))
     player.optimiser.step()
@@ -133,23 +190,6 @@ def optimiser_step(player: Player, accelerator: Accelerator, step: int) -> Tenso
         if player.ema:
             player.ema.update(trained_state(accelerator.unwrap_model(player.module)))
     return norm
-
-
-def lr_factor(config: OptimiserConfig, move: int, moves: int) -> float:
-    """Return the factor on `lr` for optimiser step `move` (0 is the first) of `moves`.
-
-    Warm-up: (move + 1) / warmup_steps. After it, with p from 0 to 1 over the rest and e = lr_end / lr:
-    linear 1 − (1 − e)·p, cosine e + (1 − e)·½·(1 + cos πp) (Loshchilov and Hutter, arXiv 1608.03983, eq. 5).
-    """
-    if move < config.warmup_steps:
-        return (move + 1) / config.warmup_steps
-    p = min(1.0, (move - config.warmup_steps) / max(1, moves - config.warmup_steps))
-    end = config.lr_end / config.lr if config.lr else 0.0
-    if config.lr_schedule is LrShape.linear:
-        return 1 - (1 - end) * p
-    if config.lr_schedule is LrShape.cosine:
-        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * p))
-    return 1.0
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

@@ -16,13 +16,13 @@ folder, results = sys.argv[1:]
 device = pick_device("auto")
 engine = load_engine("built-in", device=device)
 plan = name_outputs(find_pictures([folder]).pictures, Path(results), format_name=None, several=True)
-done = run_jobs(
+tally = run_jobs(
     engine,
     plan.jobs,
     Request(),
     Runtime(device=device),
     writing=Writing(),
     manifest=Manifest(Path(results) / MANIFEST),
+    finished=lambda job, result, _report: print(f"{result.status}: {job.source}", result.error or ""),
 )
-for result in done:
-    print(f"{result.status}: {result.input}" + (f": {result.error}" if result.error else ""))
+print(f"{tally.done} restored, {tally.skipped} were there, {tally.failed} failed")

@@ -118,6 +118,41 @@ class VlmOptions:
             raise ConfigError(problems)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TagsOptions:
+    """Settings of `tags`."""
+
+    __pydantic_config__ = strict
+
+    file: str | None = None
+    """RAM's weights: ``ram_swin_large_14m.pth``, or what ``hypir convert --to tagger`` made of it; None looks for it on
+    this machine."""
+    lora: str = "auto"
+    """DAPE, SeeSR's LoRA that keeps tags right on degraded pictures: a file, ``auto`` to look for it and do without
+    where there is none, ``off``."""
+    tag_list: Path | None = None
+    """A folder with ``tag_list.txt`` and ``thresholds.txt`` of another tagger; None takes RAM's 4585 tags."""
+    threshold: float | None = None
+    """0 to 1: a tag is kept above this probability; None takes each tag's own threshold."""
+    max_tags: int = 20
+    """0 to 1000: the surest tags that are kept."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+    dtype: str = "auto"
+    """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
+    download: bool = False
+    """Fetch what is not on this machine: RAM is 5.6 GB."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            problems.append(f"threshold must be from 0 to 1, got {self.threshold:g}")
+        if not 0 <= self.max_tags <= 1000:
+            problems.append(f"max_tags must be from 0 to 1000, got {self.max_tags}")
+        if problems:
+            raise ConfigError(problems)
+
+
 CAPTIONERS: Registry[CaptionerEntry] = Registry("captioner")
 CAPTIONERS.add(
     "empty",
@@ -138,6 +173,11 @@ CAPTIONERS.add(
     "openai",
     CaptionerEntry(options=OpenAIOptions, load=lazy(".openai:OpenAICaptioner", __package__)),
     summary="a server that speaks OpenAI's protocol, in the cloud or on this machine",
+)
+CAPTIONERS.add(
+    "tags",
+    CaptionerEntry(options=TagsOptions, load=lazy(".tags:TagsCaptioner", __package__)),
+    summary="the names of the things in a picture (RAM on this machine), as SeeSR reads them",
 )
 CAPTIONERS.add(
     "vlm",

@@ -26,6 +26,12 @@ class ChatServer:
     key: str | None = field(repr=False)
 
 
+ADDRESS = "the address (base_url, or HYPIR_CAPTION_BASE_URL)"
+"""How messages name what ComfyUI takes from the environment and the command line also from an option."""
+
+CHECK = f"check {ADDRESS}"
+
+
 def find_server(base_url: str | None, model: str | None, environ: Mapping[str, str]) -> ChatServer:
     """Complete what the options say with the environment.
 
@@ -50,7 +56,8 @@ def find_server(base_url: str | None, model: str | None, environ: Mapping[str, s
     if key is None and _origin(chosen) == _origin(OPENAI_URL):
         raise CaptionError(
             f"captioner openai: {OPENAI_URL} needs a key; set the environment variable HYPIR_CAPTION_API_KEY "
-            "(or OPENAI_API_KEY), or name another server, for instance base_url=http://localhost:1234/v1"
+            "(or OPENAI_API_KEY), or name another server as base_url or HYPIR_CAPTION_BASE_URL, "
+            "for instance http://localhost:1234/v1"
         )
     return ChatServer(chosen, model or environ.get("HYPIR_CAPTION_MODEL") or MODEL, key)
 
@@ -64,12 +71,12 @@ def _checked(base_url: str) -> str:
         parts = urlsplit("")
     if not usable or parts.query or parts.fragment or any(c.isspace() for c in base_url):
         raise ConfigError(
-            f"base_url: expected an address such as {OPENAI_URL} or http://localhost:1234/v1, "
+            f"{ADDRESS}: expected something such as {OPENAI_URL} or http://localhost:1234/v1, "
             f"got {base_url!r}"
         )
     if parts.username is not None:
         raise ConfigError(
-            "base_url: expected no user name or password in the address; set HYPIR_CAPTION_API_KEY"
+            f"{ADDRESS}: expected no user name or password in the address; set HYPIR_CAPTION_API_KEY"
         )
     return base_url.rstrip("/")
 

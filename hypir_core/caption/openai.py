@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch import Tensor
 
+from ..environment import variables
 from ..errors import CaptionError
 from ..progress import ShouldStop, never
 from .base import Captioner, one_line
-from .chat_server import ChatServer, find_server
+from .chat_server import CHECK, ChatServer, find_server
 from .picture import small_picture
 from .post_json import Patience, RefusedError, post_json
 
@@ -43,7 +43,7 @@ class OpenAICaptioner(Captioner):
             ConfigError: the address is not usable.
         """
         options = self._options
-        server = find_server(options.base_url, options.model, os.environ)
+        server = find_server(options.base_url, options.model, variables())
         picture = small_picture(image_01, longest_side_px=options.longest_side_px)
         payload = {"model": server.model, "messages": [_question(options.instruction, picture)]}
         patience = Patience(timeout_s=options.timeout_s, retries=options.retries, pause_s=options.pause_s)
@@ -75,7 +75,7 @@ def _words(answer: Any, server: ChatServer) -> str:
         words = one_line(content or "")
     except (KeyError, IndexError, TypeError, AttributeError) as err:
         raise CaptionError(
-            f"{server.base_url}: expected a chat completion, got {str(answer)[:80]!r}; check base_url"
+            f"{server.base_url}: expected a chat completion, got {str(answer)[:80]!r}; {CHECK}"
         ) from err
     if not words:
         raise CaptionError(
@@ -95,9 +95,9 @@ def _refusal(server: ChatServer, err: RefusedError) -> str:
     elif err.status in {401, 403}:
         advice = "check the key in HYPIR_CAPTION_API_KEY (or OPENAI_API_KEY)"
     elif err.status == 404:
-        advice = "check model and base_url, which usually ends with /v1"
+        advice = f"check the model's name; {CHECK}, which usually ends with /v1"
     elif 300 <= err.status < 400:
-        advice = "the server sends requests elsewhere; give that address as base_url"
+        advice = f"the server sends requests elsewhere, give that address; {CHECK}"
     elif err.status == 429:
         advice = "the account has no quota left"
     else:

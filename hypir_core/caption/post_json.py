@@ -15,6 +15,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ..errors import Cancelled, CaptionError
 from ..progress import ShouldStop, never
+from .chat_server import CHECK
 
 log = logging.getLogger(__name__)
 
@@ -124,15 +125,13 @@ def _answer(request: Request, key: str | None, timeout_s: float) -> Any:
         why = _short(getattr(reason, "strerror", None) or str(reason) or type(reason).__name__, key)
         raise CaptionError(
             f"{url}: the server cannot be reached ({why}); "
-            "check the connection and base_url, or use a captioner that needs no network (vlm, file)"
+            f"check the connection; {CHECK}, or use a captioner that needs no network (vlm, file)"
         ) from err
     try:
         return json.loads(body)
     except ValueError as err:
         got = _short(body.decode("utf-8", "replace"), key)
-        raise CaptionError(
-            f"{url}: expected JSON, got {got!r}; check base_url, it usually ends with /v1"
-        ) from err
+        raise CaptionError(f"{url}: expected JSON, got {got!r}; {CHECK}, it usually ends with /v1") from err
 
 
 def _judged(err: HTTPError, key: str | None) -> Exception:

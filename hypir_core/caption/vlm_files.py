@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.request import urlopen
 
 import torch
 
+from ..environment import variables
 from ..errors import CaptionError, MissingDependencyError
 from ..tiling.memory import is_out_of_memory
 from ..weights.download.sources import HUB, human_size, offline_by_environment
@@ -103,7 +103,7 @@ def _fetched(name: str) -> Vlm:
             f"captioner vlm: the model {name!r} is not in the Hugging Face cache and cannot be downloaded "
             "offline; run once without HF_HUB_OFFLINE"
         )
-    log.warning(describe_download(name, endpoint=os.environ.get("HF_ENDPOINT") or HUB))
+    log.warning(describe_download(name, endpoint=variables().get("HF_ENDPOINT") or HUB))
     try:
         return _loaded(name, local_files_only=False)
     except OSError as err:

@@ -12,6 +12,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     ``--debug`` anywhere shows the traceback of an error.
     """
+    from ..debug import logged
+    from ..environment import read_environment
     from ..errors import Cancelled, ConfigError, HypirError, UnknownNameError
 
     _show_what_can_be_shown()
@@ -20,17 +22,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     try:
         try:
-            from .app import app, wrong_usage
+            from .app import app, stopped, wrong_usage
         except ModuleNotFoundError as err:
             if err.name not in {"typer", "rich"}:
                 raise
             _say(f"the command line needs {err.name!r}; run: pip install 'onestep-restore[cli]'")
             return 2
         try:
-            return app(args=words, prog_name="hypir", standalone_mode=False) or 0
+            with logged(read_environment()):
+                return app(args=words, prog_name="hypir", standalone_mode=False) or 0
         except wrong_usage() as err:
             _say(getattr(err, "format_message", err.__str__)())
             return 2
+        except (KeyboardInterrupt, stopped):
+            _say("stopped")
+            return 130
     except Cancelled as err:
         if debug:
             raise

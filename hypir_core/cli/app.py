@@ -7,8 +7,24 @@ from typing import Annotated
 import typer
 
 from ..version import VERSION
-from . import bench, caption, convert, degrade, demo, doctor, engines, evaluate, restore
+from . import (
+    bench,
+    caption,
+    convert,
+    degrade,
+    demo,
+    doctor,
+    engines,
+    evaluate,
+    profiles,
+    psf,
+    restore,
+    schema,
+    tune,
+    web,
+)
 from .engine_options import with_engine_options
+from .manifest import manifest_app
 
 app = typer.Typer(
     help="Restore old, small, blurred or over-compressed pictures.",
@@ -21,10 +37,19 @@ app.command("degrade")(degrade.degrade_command)
 app.command("eval")(evaluate.eval_command)
 app.command("caption")(caption.caption_command)
 app.command("convert")(convert.convert_command)
+app.command("psf")(psf.psf_command)
+app.command("tune")(with_engine_options(tune.tune_command))
 app.command("demo")(demo.demo_command)
 app.command("bench")(with_engine_options(bench.bench_command))
 app.command("doctor")(with_engine_options(doctor.doctor_command))
 app.command("engines")(engines.engines_command)
+app.command("profiles")(profiles.profiles_command)
+app.command("schema")(schema.schema_command)
+app.command("web")(with_engine_options(web.web_command))
+app.add_typer(manifest_app, name="manifest")
+
+stopped = typer.Abort
+"""What typer makes of Ctrl-C, and of an answer that never came."""
 
 
 def wrong_usage() -> type[Exception]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,6 +18,7 @@ from . import console
 from .engine_options import options_for
 
 if TYPE_CHECKING:
+    from ..measure.profile import Profiled
     from ..measure.run import Result
 
 
@@ -103,14 +103,14 @@ def bench_command(
                     if theirs is not None:
                         results.append(theirs.result(size_px))
                 if profile is not None:
-                    console.err.print(write_profile(case, loaded, profile), markup=False)
+                    _print_profile(write_profile(case, loaded, profile))
     if as_json:
         found = {
             "results": to_plain(results),
             "machine": machine,
             "command": " ".join(["hypir", *sys.argv[1:]]),
         }
-        console.out.print_json(json.dumps(found, ensure_ascii=False))
+        console.tell_json(found)
     else:
         _print(results)
 
@@ -134,6 +134,14 @@ def _print(results: list[Result]) -> None:
         console.tell(f"{row.engine} {row.size}, {row.device}, {row.weights}")
         for name, stage in row.stages.items():
             console.tell(f"  {name}: {stage.seconds:.2f} s, {stage.tflops:.3f} TFLOP/s, {stage.tiles}")
+
+
+def _print_profile(profiled: Profiled) -> None:
+    """Print it on standard error, so that the figures of --json stay alone."""
+    for stage in profiled.stages:
+        memory = "" if stage.peak_mib is None else f", peak {stage.peak_mib} MiB with the weights"
+        console.say(f"profiled {stage.name}: {stage.seconds:.3f} s{memory}")
+    console.err.print(profiled.operations)
 
 
 def _figures(row: Result) -> list[tuple[float | None, str]]:

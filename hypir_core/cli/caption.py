@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import Cancelled, HypirError, ImageFileError
+from ..errors import Cancelled, ImageFileError
 from . import console
 
 
@@ -18,7 +17,7 @@ def caption_command(
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT...", help="Files, folders (recursive) or globs.")
     ],
-    captioner: Annotated[str, typer.Option(help="empty, fixed, file, openai or vlm.")] = "vlm",
+    captioner: Annotated[str, typer.Option(help="empty, fixed, file, openai, tags or vlm.")] = "vlm",
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A setting of this captioner.")
     ] = None,
@@ -29,6 +28,7 @@ def caption_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what each picture shows, one line per picture."""
+    from ..batch.failing import why_it_failed
     from ..batch.finding import find_pictures
     from ..caption.catalog import load_captioner
     from ..caption.file import sidecar
@@ -36,26 +36,31 @@ def caption_command(
     from ..files.picture import to_planes
     from ..files.reading import read_picture
 
-    say = load_captioner(captioner, _settings(captioner, option or []))
+    say = load_captioner(captioner, captioner_settings(captioner, option or []))
     length = LengthCheck()
     rows: list[dict[str, Any]] = []
-    paths = [found.path for found in find_pictures(inputs).pictures]
+    finding = find_pictures(inputs)
+    paths = [found.path for found in finding.pictures]
+    written: dict[Path, Path] = {}
     for path in paths:
         row: dict[str, Any] = {"path": str(path)}
         rows.append(row)
         try:
             target = sidecar(path) if write_sidecar else None
             if target is not None:
-                _refuse_overwriting(target, force=force)
+                _refuse_overwriting(target, force=force, written=written)
             color_01, _alpha = to_planes(read_picture(path))
             row["caption"] = say(color_01, source=path)
             row["notes"] = list(length.note(row["caption"]))
             if target is not None:
                 _write_text(target, row["caption"])
+                written[target] = path
                 row["sidecar"] = str(target)
-        except HypirError as err:
-            row["error"] = str(err)
-            console.say(str(err).removeprefix(f"{path}: "), of=path)
+        except Cancelled:
+            raise
+        except Exception as err:  # whatever it is, it is this picture's
+            row["error"] = why_it_failed(err, path, path)
+            console.say(row["error"], of=path)
             continue
         except KeyboardInterrupt as err:
             raise Cancelled(
@@ -66,12 +71,13 @@ def caption_command(
         if not as_json:
             console.tell(f"{path}: {row['caption']}")
     if as_json:
-        console.out.print_json(json.dumps({"captioner": captioner, "captions": rows}, ensure_ascii=False))
-    if any("error" in row for row in rows):
+        console.tell_json({"captioner": captioner, "captions": rows})
+    console.say_what_was_left_out(finding)
+    if any("error" in row for row in rows) or finding.problems:
         raise typer.Exit(1)
 
 
-def _settings(captioner: str, items: Sequence[str]) -> dict[str, Any]:
+def captioner_settings(captioner: str, items: Sequence[str]) -> dict[str, Any]:
     """Read KEY=VALUE items: a setting that is a text takes the value as typed, others read it as YAML."""
     from ..caption.catalog import CAPTIONERS
     from ..config import parse_assignments
@@ -82,7 +88,11 @@ def _settings(captioner: str, items: Sequence[str]) -> dict[str, Any]:
     return parse_assignments([item for item in items if item.partition("=")[0] not in typed]) | typed
 
 
-def _refuse_overwriting(target: Path, *, force: bool) -> None:
+def _refuse_overwriting(target: Path, *, force: bool, written: Mapping[Path, Path]) -> None:
+    if target in written:
+        raise ImageFileError(
+            f"{target} holds the caption of {written[target]} since a moment ago; give one of the two another name"
+        )
     if target.exists() and not force:
         raise ImageFileError(f"{target} exists; add --force to overwrite it, or leave --write-sidecar out")
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import Cancelled, ConfigError
 from . import console
 
 
@@ -26,21 +27,30 @@ def degrade_command(
     """Degrade pictures the way cameras, scanners and the web do, and say what was done to each."""
     import torch
 
+    from ..batch.checking import check_before
+    from ..batch.earlier import without_results
+    from ..batch.failing import why_it_failed
     from ..batch.finding import find_pictures
-    from ..batch.naming import name_outputs
+    from ..batch.naming import Sources, name_outputs
+    from ..batch.restoring import Writing, check_files
     from ..degrade import degrade, load_recipe
-    from ..errors import HypirError
     from ..files.picture import to_planes
     from ..files.reading import read_picture
     from ..files.writing import write_picture
 
     recipe = load_recipe(preset)
-    found = find_pictures(inputs).pictures
+    finding = without_results(find_pictures(inputs), out)
+    found = finding.pictures
+    if not found:
+        raise ConfigError(f"every picture in {', '.join(map(repr, inputs))} is a result of an earlier run")
     several = len(inputs) > 1 or not found[0].named
-    jobs = name_outputs(found, out, format_name=format_name, several=several).jobs
+    plan = name_outputs(found, out, format_name=format_name, several=several)
+    writing = Writing(format=format_name, force=force, protect=Sources(plan.jobs))
+    check_before(plan, writing)
     failed = 0
-    for index, job in enumerate(jobs):
+    for index, job in enumerate(plan.jobs):
         try:
+            check_files(job, writing)
             picture = read_picture(job.source)
             color_01, _alpha = to_planes(picture)
             made = degrade(
@@ -54,12 +64,16 @@ def degrade_command(
                 bits=8,
                 text={"hypir.degrade": f"{preset} seed {seed + index}: {made.notes[0]}"},
                 force=force,
-                protect=[j.source for j in jobs],
             )
-        except HypirError as err:
+        except Cancelled:
+            raise
+        except Exception as err:  # whatever it is, it is this picture's
             failed += 1
-            console.say(str(err).removeprefix(f"{job.source}: "), of=job.source)
+            console.say(why_it_failed(err, job.source, job.output), of=job.source)
         else:
             console.tell(f"{job.output}: {made.notes[0]}")
-    if failed:
+    console.say_what_was_left_out(finding)
+    if failed and len(plan.jobs) > 1:
+        console.say(f"{failed} of {len(plan.jobs)} pictures failed; the others are done")
+    if failed or finding.problems:
         raise typer.Exit(1)

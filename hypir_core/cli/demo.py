@@ -18,8 +18,21 @@ DEMO_SCALE = 4
 def demo_command(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path("demo"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    microscopy: Annotated[
+        bool, typer.Option("--microscopy", help="Show noisy microscope pictures instead of photographs.")
+    ] = False,
 ) -> None:
     """Degrade three photographs, restore them without any download, and write before/after pictures."""
+    if microscopy:
+        from ..device import pick_device
+        from .demo_microscopy import microscopy_demo
+
+        microscopy_demo(out, pick_device(device))
+        return
+    _photographs(out, device)
+
+
+def _photographs(out: Path, device: str) -> None:
     import torch
 
     from ..degrade import degrade, load_recipe

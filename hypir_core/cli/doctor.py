@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +24,9 @@ PACKAGES = {
     "spandrel": "upscalers",
     "diffusers": "diffusion",
     "transformers": "diffusion",
+    "kornia": "diffusion",
     "torchmetrics": "metrics",
+    "gradio": "web",
     "accelerate": "train",
     "lpips": "train",
     "open_clip_torch": "train",
@@ -78,7 +79,7 @@ def doctor_command(
                 name: {"usable": not missing, "missing": missing} for name, missing in engines.items()
             },
         }
-        console.out.print_json(json.dumps(found, ensure_ascii=False))
+        console.tell_json(found)
         return
     console.out.print(
         f"device: {describe_device(device)}, {quickest}"
@@ -105,7 +106,7 @@ def _print_plan(plan: RunPlan, *, as_json: bool) -> None:
             "seconds": plan.seconds,
             "working_bytes": plan.working_bytes,
         }
-        console.out.print_json(json.dumps(to_plain(plan) | sums, ensure_ascii=False))
+        console.tell_json(to_plain(plan) | sums)
         return
     h, w = plan.output_px
     rate = plan.matrix_flops_per_second / 1e12

@@ -33,7 +33,7 @@ def fetcher(*, consented: bool) -> Fetch | None:
 
 
 def _fetch(source: Source, into: Path, *, consented: bool) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     bar = Progress(
         *(*columns, TransferSpeedColumn(), TimeRemainingColumn()),
         console=console.err,
@@ -43,7 +43,7 @@ def _fetch(source: Source, into: Path, *, consented: bool) -> None:
     task = bar.add_task(source.title, total=None)
 
     def confirm(description: str) -> bool:
-        console.err.print(description, markup=False)
+        console.err.print(description)
         yes = consented or typer.confirm("Not found on this machine. Download it?", default=False, err=True)
         if yes:
             bar.start()

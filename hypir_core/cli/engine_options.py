@@ -4,52 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import types
-import typing
 from collections.abc import Callable, Mapping
-from enum import Enum
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from ..config import parse_assignments, to_plain
 from ..engines.catalog import ENGINES
+from ..engines.settings import EngineOption, options_of
 from ..errors import ConfigError
-from ..field_docs import field_docs, first_sentence
+from ..field_docs import first_sentence
 from ..registry import Registry
 
 PREFIX = "engine_option_"
 """Of the parameters that a command gets for them."""
 
 PANEL = "Settings of --engine {}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EngineOption:
-    """One option of one or more engines."""
-
-    name: str
-    flag: str
-    """``--lora-strength``."""
-    kind: Any
-    """bool, int, float, str, `Path` or an Enum."""
-    default: Any
-    """`dataclasses.MISSING` where it must be given."""
-    doc: str
-    engines: tuple[str, ...]
-
-    @property
-    def plain_default(self) -> Any:
-        """Return the default as JSON holds it; None also where it must be given."""
-        return None if self.default is dataclasses.MISSING else to_plain(self.default)
-
-    @property
-    def default_text(self) -> str:
-        """Return the default as tables show it."""
-        if self.default is dataclasses.MISSING:
-            return "must be given"
-        return "–" if self.default is None else str(to_plain(self.default))
 
 
 def engine_options(engines: Registry[Any] = ENGINES) -> tuple[EngineOption, ...]:
@@ -66,22 +36,6 @@ def engine_options(engines: Registry[Any] = ENGINES) -> tuple[EngineOption, ...]
     return tuple(found.values())
 
 
-def options_of(engine: str, cls: type) -> tuple[EngineOption, ...]:
-    """Return the options of one engine, from its dataclass."""
-    hints, docs, flags = typing.get_type_hints(cls), field_docs(cls), getattr(cls, "FLAGS", {})
-    return tuple(
-        EngineOption(
-            name=field.name,
-            flag=flags.get(field.name, f"--{field.name.replace('_', '-')}"),
-            kind=_plain_kind(hints[field.name]),
-            default=field.default,
-            doc=docs[field.name],
-            engines=(engine,),
-        )
-        for field in dataclasses.fields(cls)
-    )
-
-
 def with_engine_options(
     command: Callable[..., None], engines: Registry[Any] = ENGINES
 ) -> Callable[..., None]:
@@ -91,6 +45,11 @@ def with_engine_options(
     """
     own = inspect.signature(command, eval_str=True)
     options = engine_options(engines)
+    taken = _flags_of(own)
+    if twice := [option.flag for option in options if option.flag in taken]:
+        raise AssertionError(
+            f"{command.__name__} and an engine both have {', '.join(twice)}; name it in FLAGS"
+        )
 
     def run(**given: Any) -> None:
         flags = {
@@ -145,6 +104,18 @@ def markdown_table(engines: Registry[Any] = ENGINES) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _flags_of(command: inspect.Signature) -> set[str]:
+    """Return the flags of a command's own parameters."""
+    found: set[str] = set()
+    for parameter in command.parameters.values():
+        for about in get_args(parameter.annotation)[1:]:
+            # typer takes the first of them for a default until it knows that there is one
+            for flag in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ())):
+                found.update(flag.split("/") if isinstance(flag, str) else ())
+        found.add(f"--{parameter.name.replace('_', '-')}")
+    return found
+
+
 def _parameter(option: EngineOption) -> inspect.Parameter:
     panel = PANEL.format(" or ".join(option.engines))
     info: dict[str, Any] = {"help": first_sentence(option.doc.replace("``", "")), "rich_help_panel": panel}
@@ -159,11 +130,3 @@ def _parameter(option: EngineOption) -> inspect.Parameter:
     return inspect.Parameter(
         PREFIX + option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
-
-
-def _plain_kind(hint: Any) -> Any:
-    """Return the type of an option without its None."""
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
-    known = isinstance(hint, type) and (hint in {bool, int, float, str, Path} or issubclass(hint, Enum))
-    return hint if known else str

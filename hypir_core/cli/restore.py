@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..allocator import give_back_freed_memory, keep_freed_memory
 from ..color.mode import ColorFix
-from ..errors import Cancelled, ConfigError
-from . import console
+from ..errors import ConfigError
 from .engine_options import options_for
+
+DEFAULT_ENGINE = "built-in"
 
 
 class Format(str, Enum):
@@ -43,42 +43,72 @@ class WindowName(str, Enum):
 
 def restore_command(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders (recursive) or globs.")
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders (recursive) or globs; or one URL.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Output file, or folder for several inputs.")],
+    out: Annotated[
+        str,
+        typer.Option("-o", "--out", metavar="PATH|URL", help="Output file, or folder for several inputs."),
+    ],
     format_name: Annotated[
         Format | None,
         typer.Option("--format", help="Format to write; default: the input's, or the one OUT names."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="Engine; `hypir engines` lists them.")] = "built-in",
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Engine; `hypir engines` lists them.", show_default="built-in, or the profile's first"
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Settings that go together; `hypir profiles` lists them."),
+    ] = None,
     scale: Annotated[
         float | None, typer.Option(help="Factor on both sides, 1 to 8; default: the engine's.")
     ] = None,
     longest_side: Annotated[int | None, typer.Option(help="Length of the longer side, px.")] = None,
+    shortest_side: Annotated[int | None, typer.Option(help="Length of the shorter side, px.")] = None,
     megapixels: Annotated[float | None, typer.Option(help="Area in million pixels.")] = None,
-    prompt: Annotated[str, typer.Option(help="What the picture shows, for engines that listen.")] = "",
+    prompt: Annotated[
+        str | None, typer.Option(help="What the picture shows, for engines that listen.")
+    ] = None,
     tile: Annotated[
         int | None, typer.Option(help="Nominal tile side, output px; default: the engine's.")
     ] = None,
     overlap: Annotated[int | None, typer.Option(help="Least overlap of tiles, output px.")] = None,
     window: Annotated[WindowName | None, typer.Option(help="Blend between tiles.")] = None,
-    batch_tiles: Annotated[str, typer.Option(help="Tiles per batch, or auto.")] = "auto",
+    batch_tiles: Annotated[
+        str | None, typer.Option(help="Tiles per batch, or auto.", show_default="auto")
+    ] = None,
     color_fix: Annotated[
         ColorFix | None, typer.Option(help="Where colour comes from; default: the engine's.")
     ] = None,
     color_strength: Annotated[
-        float, typer.Option(help="0 keeps the engine's colours, 1 is the full fix.")
-    ] = 1.0,
-    strength: Annotated[float, typer.Option(help="0 keeps the resized input, 1 is fully restored.")] = 1.0,
+        float | None,
+        typer.Option(help="0 keeps the engine's colours, 1 is the full fix.", show_default="1"),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="0 keeps the resized input, 1 is fully restored.", show_default="1"),
+    ] = None,
+    edge_enhance: Annotated[
+        float | None,
+        typer.Option(help="0 to 1: steeper edges in what the engine sees.", show_default="0"),
+    ] = None,
+    sharpen: Annotated[
+        float | None, typer.Option(help="0 to 1: steeper edges in the result.", show_default="0")
+    ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="Picture whose brightness multiplies the strength.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="For engines that draw noise.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="For engines that draw noise.", show_default="0")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A setting of this engine only.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Annotated[
+        str | None, typer.Option(help="auto, float32, bfloat16 or float16.", show_default="auto")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write what was done as JSON.")] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Write a labelled before/after PNG (a folder for several inputs).")
@@ -90,115 +120,150 @@ def restore_command(
     keep_dates: Annotated[
         bool, typer.Option("--keep-dates", help="Give results the times of their inputs.")
     ] = False,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Per sample: 8, 16, 32 (float32); of a scene 32.", show_default="those of the input"
+        ),
+    ] = None,
+    bands: Annotated[
+        str, typer.Option(help="Of a scene: which bands, by name or number from 1: B04,B03,B02 or 3,2,1.")
+    ] = "",
+    axes: Annotated[
+        str, typer.Option(help="Of a stack or volume: a letter of TZCYX for each axis of the array, as ZYX.")
+    ] = "",
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a clip: h264, h265, vp9 or ffv1 (without loss).",
+            show_default="what suits the output's name",
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            help="Of a clip: CRF, 0 best, more is smaller.", show_default="16 for h264, 18 for h265"
+        ),
+    ] = None,
+    steady: Annotated[
+        float | None,
+        typer.Option(help="Of a clip: 0 to 0.95: how much flicker is kept down.", show_default="0.8"),
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(help="Of an HDF5 file or a Zarr group: which array, as /measured/data.")
+    ] = "",
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the result of a stack should be, a file or a folder of them: the report says how near it is."
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N|auto",
+            help="Only this part of the pictures, I from 0; auto: as SLURM or Kubernetes say.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|HOST:PORT",
+            help="Restore on a Ray cluster; auto: this machine's, or one for this run.",
+        ),
+    ] = None,
+    ray_cpus: Annotated[
+        int, typer.Option(min=1, help="CPUs of a Ray worker, where the cluster has no GPU.")
+    ] = 4,
     *,
     engine_flags: dict[str, Any],
 ) -> None:
-    """Restore pictures.
+    """Restore pictures, scenes and clips.
 
     A run over several pictures that was stopped goes on where it was when started again.
     """
-    from ..batch.finding import find_pictures
-    from ..batch.manifest import MANIFEST, Manifest, Result
-    from ..batch.naming import Job, name_outputs
-    from ..batch.running import Writing, check_before, every_page, not_made_before, run_jobs
-    from ..device import pick_device
-    from ..engines.catalog import load_engine
+    from ..batch.clip_files import ClipWriting
+    from ..batch.restoring import Writing
+    from ..batch.work import Work
     from ..image.size import TargetSize
-    from ..pipeline import check_tiles
-    from ..request import Report, Request
-    from ..runtime import Runtime
-    from ..tiling.plan import TileWish
+    from ..profile import ProfilePart, load_profile
     from ..tiling.window import Window
-    from .downloads import fetcher
+    from .restore_run import Places, restore_all
 
-    options = options_for(engine, engine_flags, option)
-    request = Request(
-        target=TargetSize(scale=scale, longest_side_px=longest_side, megapixels=megapixels),
-        prompt=prompt,
-        seed=seed,
-        tile=TileWish(
-            tile_px=tile, overlap_px=overlap, window=None if window is None else Window(window.value)
+    chosen = None if profile is None else load_profile(profile)
+    engine = engine or (DEFAULT_ENGINE if chosen is None else chosen.first_engine)
+    part = ProfilePart() if chosen is None else chosen.part(engine, name=str(profile))
+    options = dict(part.options) | options_for(engine, engine_flags, option)
+    sizes = {
+        "scale": scale,
+        "longest_side_px": longest_side,
+        "shortest_side_px": shortest_side,
+        "megapixels": megapixels,
+    }
+    tiles = {
+        "tile_px": tile,
+        "overlap_px": overlap,
+        "window": None if window is None else Window(window.value),
+    }
+    wish = part.wish()
+    request = replace(
+        wish,
+        target=TargetSize(**sizes) if _given(sizes) else wish.target,
+        tile=replace(
+            wish.tile,
+            **_given(tiles),
+            may_shrink=wish.tile.may_shrink and tile is None and overlap is None,
         ),
-        color_fix=color_fix,
-        color_strength=color_strength,
-        strength=strength,
+        **_given(
+            {
+                "prompt": prompt,
+                "seed": seed,
+                "color_fix": color_fix,
+                "color_strength": color_strength,
+                "strength": strength,
+                "edge_enhance": edge_enhance,
+                "sharpen": sharpen,
+            }
+        ),
     )
-    name = None if format_name is None else format_name.value
-    finding = find_pictures(inputs)
-    manifest = Manifest(out / MANIFEST)
-    found = not_made_before(finding.pictures, out, manifest)
-    if not found:
-        raise ConfigError(f"every picture in {', '.join(map(repr, inputs))} is a result of an earlier run")
-    several = len(inputs) > 1 or not found[0].named
-    plan = name_outputs(found, out, format_name=name, several=several, compare=compare)
-    if pages is Pages.all:
-        plan = every_page(plan)
-    writing = Writing(
-        format=name,
-        force=force,
-        mask=mask,
-        protect=tuple(job.source for job in plan.jobs),
-        keep_dates=keep_dates,
+    restore_all(
+        Work(
+            engine=engine,
+            options=options,
+            request=request,
+            part=part,
+            device=device,
+            dtype=dtype,
+            batch_tiles=part.runtime.batch_tiles if batch_tiles is None else _batch_tiles(batch_tiles),
+        ),
+        Places(
+            inputs=tuple(inputs),
+            out=out,
+            compare=compare,
+            report=report,
+            every_page=pages is Pages.all,
+            shard=shard,
+            ray=ray,
+            ray_cpus=ray_cpus,
+        ),
+        Writing(
+            format=None if format_name is None else format_name.value,
+            force=force,
+            mask=mask,
+            keep_dates=keep_dates,
+            bits=bits,
+            bands=tuple(name.strip() for name in bands.split(",") if name.strip()),
+            axes=axes,
+            dataset=dataset,
+            clip=ClipWriting(codec=codec, quality=quality, steady=steady),
+            truth=truth,
+        ),
     )
-    check_before(plan, writing, report=report)
-    for note in finding.notes():
-        console.say(note)
-    keep_freed_memory()
-    where = pick_device(device)
-    loaded = load_engine(
-        engine,
-        options,
-        device=where,
-        dtype=dtype,
-        fetch=fetcher(consented=bool(options.get("download"))),
-    )
-    check_tiles(loaded, request)  # a tile that cannot be had is a usage error, not each picture's
-    reports: list[dict[str, Any]] = []
 
-    with console.bars() as bars:
 
-        def finished(job: Job, result: Result, done: Report | None) -> None:
-            entry: dict[str, Any] = {"input": result.input, "output": result.output, "status": result.status}
-            if result.error is not None:
-                console.say(result.error, of=job.source)
-                entry["error"] = result.error
-            if done is not None:
-                entry["report"] = json.loads(done.to_json())
-                (h, w), (H, W) = done.input_px, done.output_px
-                bars.line(f"{job.source} → {job.output}  {w}×{h} → {W}×{H}  {result.seconds:.1f} s")
-                for note in done.notes:
-                    console.say(f"note: {note}", of=job.source)
-            reports.append(entry)
-
-        runtime = Runtime(
-            device=where,
-            batch_tiles=_batch_tiles(batch_tiles),
-            progress=console.tick_of(bars),
-            tidy=give_back_freed_memory,
-        )
-        try:
-            results = run_jobs(
-                loaded,
-                plan.jobs,
-                request,
-                runtime,
-                writing=writing,
-                manifest=manifest if plan.is_folder else None,
-                started=lambda job: bars.start(job.source.name),
-                finished=finished,
-            )
-        except KeyboardInterrupt as err:
-            raise Cancelled(
-                f"stopped after {len(reports)} of {len(plan.jobs)} pictures; the same command goes on from there"
-            ) from err
-        finally:
-            if report is not None:
-                _write_report(report, reports, force=force)
-    failed = [result for result in results if result.status == "failed"]
-    if failed:
-        if len(results) > 1:
-            console.say(f"{len(failed)} of {len(results)} pictures failed; the others are done")
-        raise typer.Exit(1)
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what somebody said."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _batch_tiles(text: str) -> int | None:
@@ -207,14 +272,3 @@ def _batch_tiles(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise ConfigError(f"--batch-tiles must be auto or a whole number from 1 on, got {text!r}")
     return int(text)
-
-
-def _write_report(path: Path, reports: list[dict[str, Any]], *, force: bool) -> None:
-    from ..atomic import atomic_file
-    from ..errors import FileError
-
-    if path.exists() and not force:
-        raise FileError(f"{path} exists; use --force to overwrite it")
-    text = json.dumps({"schema": 1, "results": reports}, ensure_ascii=False, indent=2) + "\n"
-    with atomic_file(path) as file:
-        file.write(text.encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -47,7 +47,7 @@ def rewrite_blocks_(
         (y0, x0), (y1, x1) = block.starts, block.ends
         if x0 == 0:
             above, next_above = next_above, image_bchw[..., max(0, y1 - halo_px) : y1, :].clone()
-        box = _grown(block, halo_px, (height, width))
+        box = grown(block, halo_px, (height, width))
         (top, lead), (_, right) = (y0 - box.starts[0], x0 - box.starts[1]), box.ends
         clip = under(image_bchw, box).clone()
         # What lies above and to the left has been rewritten already: put the original pixels back.
@@ -66,7 +66,8 @@ def under(image_bchw: Tensor, box: Box) -> Tensor:
     return image_bchw[..., y0:y1, x0:x1]
 
 
-def _grown(block: Box, halo_px: int, sizes_px: tuple[int, int]) -> Box:
+def grown(block: Box, halo_px: int, sizes_px: Sequence[int]) -> Box:
+    """Return a block with `halo_px` more on every side where a picture of `sizes_px` goes on."""
     starts = tuple(max(0, start - halo_px) for start in block.starts)
     ends = (min(size, end + halo_px) for size, end in zip(sizes_px, block.ends, strict=True))
     return Box(starts, tuple(end - start for start, end in zip(starts, ends, strict=True)))

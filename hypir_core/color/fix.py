@@ -14,8 +14,9 @@ from ..tiling.geometry import Box
 from .adain import adain_color_fix, adain_gain_offset
 from .blocks import block_boxes, rewrite_blocks_, under
 from .lab import lab_color_fix
+from .matching import counts_of, histogram_color_fix, remapped, remapping
 from .mode import ColorFix
-from .statistics import ChannelStatistics, channel_statistics
+from .statistics import channel_statistics
 from .wavelet import reach_px, require_same_shape, wavelet_color_fix
 
 __all__ = ["ColorFix", "Reference", "apply_color_fix_", "color_fix"]
@@ -34,7 +35,10 @@ _FIXES = {
     ColorFix.wavelet: wavelet_color_fix,
     ColorFix.adain: adain_color_fix,
     ColorFix.lab: lab_color_fix,
+    ColorFix.histogram: histogram_color_fix,
 }
+_OF_THE_WHOLE = (ColorFix.adain, ColorFix.histogram)
+"""These need a pass over the whole picture first."""
 
 
 def color_fix(content_01: Tensor, reference_01: Tensor, *, mode: ColorFix, strength: float) -> Tensor:
@@ -107,7 +111,7 @@ def apply_color_fix_(
     read = _reader(reference_01)
     device = content_01.device if device is None else device
     blocks = block_boxes(content_01.shape[-2], content_01.shape[-1], block_px)
-    total, done = len(blocks) * (2 if mode is ColorFix.adain else 1), 0
+    total, done = len(blocks) * (2 if mode in _OF_THE_WHOLE else 1), 0
 
     def finish_block() -> None:
         nonlocal done
@@ -119,9 +123,20 @@ def apply_color_fix_(
     def fix_locally(clip: Tensor, box: Box) -> Tensor:
         return color_fix(clip.to(device), read(box).to(device), mode=mode, strength=strength)
 
-    rewrite, halo_px = fix_locally, reach_px()
+    rewrite: Callable[[Tensor, Box], Tensor] = fix_locally
+    halo_px = reach_px()
+    measured = _measured(content_01, read, blocks, device, finish_block)
+    if mode is ColorFix.histogram:
+        ours, theirs = reduce(_added, ((counts_of(x), counts_of(y)) for x, y in measured))
+        table = remapping(ours, theirs)
+
+        def remap(clip: Tensor, _box: Box) -> Tensor:
+            content = clip.to(device).float()
+            return content.lerp(remapped(content, table), strength)
+
+        rewrite, halo_px = remap, 0
     if mode is ColorFix.adain:
-        gain, offset = _whole_picture_adain(content_01, read, blocks, device, finish_block)
+        gain, offset = _whole_picture_adain(measured, device)
         gain, offset = 1 + strength * (gain - 1), strength * offset
         rewrite, halo_px = (lambda clip, _: clip.to(device).float() * gain + offset), 0
     for _ in rewrite_blocks_(content_01, rewrite, block_px=block_px, halo_px=halo_px):
@@ -129,23 +144,31 @@ def apply_color_fix_(
     return content_01
 
 
-def _whole_picture_adain(
+def _measured(
     content_01: Tensor,
     read: Callable[[Box], Tensor],
     blocks: tuple[Box, ...],
     device: torch.device,
     finish_block: Callable[[], None],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the blocks of both pictures, to be measured."""
+    for block in blocks:
+        ours, theirs = under(content_01, block).to(device), read(block).to(device)
+        require_same_shape(ours, theirs)
+        yield ours, theirs
+        finish_block()
+
+
+def _added(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return a[0] + b[0], a[1] + b[1]
+
+
+def _whole_picture_adain(
+    measured: Iterator[tuple[Tensor, Tensor]], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Gather the statistics of both pictures block by block; returns gain and offset, float32 on `device`."""
-
-    def measure() -> Iterator[tuple[ChannelStatistics, ChannelStatistics]]:
-        for block in blocks:
-            ours, theirs = under(content_01, block).to(device), read(block).to(device)
-            require_same_shape(ours, theirs)
-            yield channel_statistics(ours), channel_statistics(theirs)
-            finish_block()
-
-    content, reference = reduce(lambda a, b: (a[0].merge(b[0]), a[1].merge(b[1])), measure())
+    statistics = ((channel_statistics(ours), channel_statistics(theirs)) for ours, theirs in measured)
+    content, reference = reduce(lambda a, b: (a[0].merge(b[0]), a[1].merge(b[1])), statistics)
     gain, offset = adain_gain_offset(content, reference)
     return gain.float().to(device), offset.float().to(device)
 

@@ -14,5 +14,7 @@ class ColorFix(str, Enum):
     """Mean and spread of every channel over the whole picture (`color.adain`); local changes stay."""
     lab = "lab"
     """Colour coarser than about 40 px, without lightness (`color.lab`): restored tones stay, a tint goes."""
+    histogram = "histogram"
+    """Distribution of values of every channel over the whole picture (`color.matching`): as opensr-srgan does it."""
     none = "none"
     """Nothing: the picture stays as the engine made it."""

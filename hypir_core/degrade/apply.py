@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Generator, Tensor
 from ..errors import ConfigError, ShapeError
 from .aging import fade, halftone, scratch
 from .choices import Draw, NoiseDraw, Size, StageDraw, kernel_of, sizes_of
-from .draw import child_seeds, draw
+from .draw import child_seeds, draw, with_new_noise
 from .filtering import filter_image
 from .jpeg import jpeg_round_trip
 from .noise import add_gaussian_noise, add_poisson_noise
@@ -61,19 +62,67 @@ def degrade(
         ConfigError: scale below 1, or both `scale` and `out_hw` given.
     """
     _check(hq_01, scale, out_hw)
-    hq_01 = hq_01.float()
-    full_hw = (hq_01.shape[-2], hq_01.shape[-1])
+    done = [
+        _degraded(hq_1chw, recipe, draw(recipe, Generator().manual_seed(seed)), scale, out_hw)
+        for seed, hq_1chw in zip(child_seeds(generator, hq_01.shape[0]), hq_01.split(1), strict=True)
+    ]
+    _check_same_size([one.lq_01 for one in done])
+    return Degraded(
+        lq_01=torch.cat([one.lq_01 for one in done]),
+        target_01=torch.cat([one.target_01 for one in done]),
+        notes=tuple(note for one in done for note in one.notes),
+    )
+
+
+@torch.no_grad()
+def degrade_clip(
+    frames: Iterable[Tensor],
+    recipe: Recipe,
+    *,
+    generator: Generator,
+    scale: float | None = None,
+    out_hw: Size | None = None,
+) -> Iterator[Degraded]:
+    """Degrade the frames of a clip with one draw: blur, sizes, JPEG and age are the same for all, noise is new.
+
+    The generator gives one child seed per frame; the first one decides the draw: the first frame is as `degrade`
+    makes it. Scratches stay where they are, as on a print that is filmed.
+
+    Args:
+        frames: [1 c h w], c 1 or 3, float32 in [0, 1]; read as they are needed.
+        recipe: what may happen, see `load_recipe`.
+        generator: on the CPU; advances by one number per frame.
+        scale: see `degrade`.
+        out_hw: see `degrade`.
+
+    Yields:
+        Each frame, degraded.
+
+    Raises:
+        ShapeError, ConfigError: as `degrade` does.
+    """
+    choices: Draw | None = None
+    for frame in frames:
+        _check(frame, scale, out_hw)
+        (seed,) = child_seeds(generator, 1)
+        child = Generator().manual_seed(seed)
+        choices = draw(recipe, child) if choices is None else with_new_noise(choices, child)
+        yield _degraded(frame, recipe, choices, scale, out_hw)
+
+
+def _degraded(
+    hq_1chw: Tensor, recipe: Recipe, choices: Draw, scale: float | None, out_hw: Size | None
+) -> Degraded:
+    hq_1chw = hq_1chw.float()
+    full_hw = (hq_1chw.shape[-2], hq_1chw.shape[-1])
     if scale is not None:
         out_hw = scaled_hw(full_hw, 1 / scale)
-    targets, results, notes = [], [], []
-    for seed, hq_1chw in zip(child_seeds(generator, hq_01.shape[0]), hq_01.split(1), strict=True):
-        choices = draw(recipe, Generator().manual_seed(seed))
-        target = unsharp_mask(hq_1chw, recipe.sharpen) if recipe.sharpen else hq_1chw
-        targets.append(target)
-        results.append(apply_draw(target, choices, out_hw=out_hw))
-        notes.append(describe(choices, sizes_of(choices, full_hw, out_hw)))
-    _check_same_size(results)
-    return Degraded(lq_01=torch.cat(results), target_01=torch.cat(targets), notes=tuple(notes))
+    target = unsharp_mask(hq_1chw, recipe.sharpen) if recipe.sharpen else hq_1chw
+    return Degraded(
+        lq_01=apply_draw(target, choices, out_hw=out_hw),
+        target_01=target,
+        notes=(describe(choices, sizes_of(choices, full_hw, out_hw)),),
+    )
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -49,6 +50,16 @@ def draw(recipe: Recipe, generator: Generator) -> Draw:
 def child_seeds(generator: Generator, count: int) -> tuple[int, ...]:
     """Return one seed per picture; the generator advances by `count` numbers, whatever the recipe."""
     return tuple(torch.randint(_SEEDS, (count,), generator=generator).tolist())
+
+
+def with_new_noise(choices: Draw, generator: Generator) -> Draw:
+    """Return the same choices with other random numbers for the noise: the next frame of a clip."""
+
+    def renewed(stage: StageDraw) -> StageDraw:
+        seed = _seed(generator)
+        return replace(stage, noise=stage.noise and replace(stage.noise, seed=seed))
+
+    return replace(choices, stage1=renewed(choices.stage1), stage2=renewed(choices.stage2))
 
 
 def _stage(stage: Stage, g: Generator) -> StageDraw:

@@ -3,7 +3,7 @@
 A noised picture is x_t = √ā·x0 + √(1 − ā)·ε, ε ~ N(0, 1) (Ho et al., "Denoising Diffusion Probabilistic Models",
 arXiv 2006.11239, eq. 4). The velocity is v = √ā·ε − √(1 − ā)·x0 (Salimans and Ho, "Progressive Distillation for
 Fast Sampling of Diffusion Models", arXiv 2202.00512, appendix D). Given x_t and ā, each of x0, ε and v gives the
-other two. All functions here take and give the variance-preserving x_t of eq. 4.
+others, and the difference x_t − x0. All functions here take and give the variance-preserving x_t of eq. 4.
 
 Shapes: all tensors of a call are of one shape, [n c …]. `a_bar` is a number, or a tensor that broadcasts against
 them ([n 1 1 1] where every image has a timestep of its own).
@@ -13,34 +13,10 @@ Device: that of the tensors. Differentiable. Nothing is clipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from ..weights.spec import Prediction
-
-
-def one_step_x0(
-    z: Tensor, predict: Callable[[Tensor], Tensor], *, a_bar: float, kind: Prediction = Prediction.eps
-) -> Tensor:
-    """Return the clean latent; training and inference both call this.
-
-    The latent of the degraded picture is taken for a noised latent of the clean one at timestep t: nothing is
-    added to it. The network's prediction at t then gives the clean latent in closed form, without a sampler.
-    Used for restoration by Lin et al., "Harnessing Diffusion-Yielded Score Priors for Image Restoration" (HYPIR),
-    arXiv 2507.20590, section 4, with t = 200 for both the network and the coefficients.
-
-    Args:
-        z: latent of the degraded picture times the VAE's scaling factor, [n c h w], any floating format.
-        predict: the UNet at the trained timestep under the picture's prompt: z → a prediction shaped like it.
-        a_bar: ā at the coefficients' timestep, in (0, 1].
-        kind: what the UNet predicts.
-
-    Returns:
-        x0 like `z`, in the same scaled units, float32. Gradients flow through `predict` and `z`.
-    """
-    return predict_x0(z, predict(z), a_bar=a_bar, kind=kind)
 
 
 def predict_x0(
@@ -50,6 +26,11 @@ def predict_x0(
 
     With ε given: x0 = (x_t − √(1 − ā)·ε) / √ā (Ho et al., eq. 4 solved for x0).
     With v given: x0 = √ā·x_t − √(1 − ā)·v (Salimans and Ho, appendix D).
+    With a difference given: x0 = x_t − difference, whatever ā is (Sun et al., PiSA-SR, arXiv 2412.03017, eq. 5).
+
+    One-step restorers take the latent of the degraded picture for x_t: nothing is added to it, and one prediction
+    gives the clean latent without a sampler (Lin et al., "Harnessing Diffusion-Yielded Score Priors for Image
+    Restoration" (HYPIR), arXiv 2507.20590, section 4). Training and inference both call this.
 
     Args:
         z: x_t.
@@ -61,6 +42,8 @@ def predict_x0(
     z, prediction = wide(z), wide(prediction)
     if kind is Prediction.x0:
         return prediction
+    if kind is Prediction.difference:
+        return z - prediction
     if kind is Prediction.v:
         return signal * z - noise * prediction
     return (z - noise * prediction) / signal
@@ -84,7 +67,7 @@ def predict_eps(x: Tensor, prediction: Tensor, *, a_bar: float | Tensor, kind: P
         return prediction
     if kind is Prediction.v:
         return signal * prediction + noise * x
-    return (x - signal * prediction) / noise
+    return (x - signal * _clean(x, prediction, kind)) / noise
 
 
 def predict_v(x: Tensor, prediction: Tensor, *, a_bar: float | Tensor, kind: Prediction) -> Tensor:
@@ -104,12 +87,25 @@ def predict_v(x: Tensor, prediction: Tensor, *, a_bar: float | Tensor, kind: Pre
         return prediction
     if kind is Prediction.eps:
         return (prediction - noise * x) / signal
-    return (signal * x - prediction) / noise
+    return (signal * x - _clean(x, prediction, kind)) / noise
+
+
+def predict_difference(x: Tensor, prediction: Tensor, *, a_bar: float | Tensor, kind: Prediction) -> Tensor:
+    """Return x_t − x0 of a prediction; arguments as `predict_eps`."""
+    kind = Prediction(kind)
+    if kind is Prediction.difference:
+        return wide(prediction)
+    return wide(x) - predict_x0(x, prediction, a_bar=a_bar, kind=kind)
 
 
 def add_noise(x0: Tensor, eps: Tensor, *, a_bar: float | Tensor) -> Tensor:
     """Return x_t = √ā·x0 + √(1 − ā)·ε (Ho et al., eq. 4); ā in [0, 1]."""
     return a_bar**0.5 * wide(x0) + (1 - a_bar) ** 0.5 * wide(eps)
+
+
+def _clean(x: Tensor, prediction: Tensor, kind: Prediction) -> Tensor:
+    """Return x0 of a prediction that says it without ā."""
+    return x - prediction if kind is Prediction.difference else prediction
 
 
 def wide(tensor: Tensor) -> Tensor:

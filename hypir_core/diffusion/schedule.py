@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, WeightsError
 from ..weights.spec import Prediction
+from . import curves
 
 
 class BetaKind(str, Enum):
@@ -28,13 +28,6 @@ class BetaKind(str, Enum):
     cosine = "cosine"
     """ā follows a squared cosine (Nichol and Dhariwal, "Improved Denoising Diffusion Probabilistic Models",
     arXiv 2102.09672, eq. 17). It has no ends to choose: `beta_start` and `beta_end` are not read."""
-
-
-COSINE_OFFSET = 0.008
-"""s of Nichol and Dhariwal's eq. 17; it keeps the first β from being too small to see."""
-
-COSINE_BETA_MAX = 0.999
-"""Their upper limit of β (section 3.2): without it the last ā would be 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,18 +154,6 @@ def _betas(schedule: NoiseSchedule) -> Tensor:
     if schedule.trained_betas is not None:
         return torch.tensor(schedule.trained_betas, dtype=torch.float64)
     if schedule.kind is BetaKind.cosine:
-        return _cosine_betas(schedule.steps)
-    ends = (schedule.beta_start, schedule.beta_end)
-    if schedule.kind is BetaKind.scaled_linear:
-        ends = (ends[0] ** 0.5, ends[1] ** 0.5)
-    betas = torch.linspace(*ends, schedule.steps, dtype=torch.float64)
-    if schedule.kind is BetaKind.scaled_linear:
-        betas = betas.square()
-    return betas
-
-
-def _cosine_betas(steps: int) -> Tensor:
-    """β_t = min(1 − f(t + 1) / f(t), β_max) with f(t) = cos²((t/T + s) / (1 + s) · π/2)."""
-    parts = torch.arange(steps + 1, dtype=torch.float64) / steps
-    curve = torch.cos((parts + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2).square()
-    return (1 - curve[1:] / curve[:-1]).clamp(max=COSINE_BETA_MAX)
+        return curves.cosine(schedule.steps)
+    curve = curves.scaled_linear if schedule.kind is BetaKind.scaled_linear else curves.linear
+    return curve(schedule.steps, start=schedule.beta_start, end=schedule.beta_end)

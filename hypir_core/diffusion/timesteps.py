@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import numpy as np
+from torch import Tensor
 
 from ..errors import ConfigError
-
-
-class Spacing(str, Enum):
-    """How the visited timesteps lie among all.
-
-    Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv 2305.08891, table 2.
-    """
-
-    trailing = "trailing"
-    """From the last timestep down; the first one is not visited. One step starts at pure noise."""
-    leading = "leading"
-    """From timestep 0 up, so that the last one is not visited: sampling starts below full noise."""
-    linspace = "linspace"
-    """From the last timestep to timestep 0, both visited. One step is timestep 0 alone."""
+from .spacing import Spacing
 
 
 def timesteps(
@@ -65,3 +51,58 @@ def timesteps(
 
 def _whole(numbers: np.ndarray) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers.round())
+
+
+def strided_timesteps(train_steps: int, steps: int) -> tuple[int, ...]:
+    """Return every (train_steps // steps)-th timestep and the last one, falling: up to one more than `steps`, or two.
+
+    The choice of early DDIM code; it visits both ends whatever `steps` is.
+
+    Raises:
+        ConfigError: more steps than timesteps.
+    """
+    if not 1 <= steps <= train_steps:
+        raise ConfigError(f"steps must lie in 1 … {train_steps}, the timesteps of the training, got {steps}")
+    return tuple(sorted({*range(0, train_steps, train_steps // steps), train_steps - 1}, reverse=True))
+
+
+def karras_sigmas(steps: int, *, sigma_min: float, sigma_max: float, rho: float = 7.0) -> tuple[float, ...]:
+    """Return noise levels σ, falling from `sigma_max` to `sigma_min`, denser near the end.
+
+    Karras et al., arXiv 2206.00364, eq. 5, without the 0 at the end.
+
+    Raises:
+        ConfigError: no steps, or the levels do not fall.
+    """
+    if steps < 1 or not 0 < sigma_min < sigma_max or rho <= 0:
+        raise ConfigError(
+            "noise levels need 1 step or more, 0 < sigma_min < sigma_max and rho above 0, got "
+            f"{steps} steps, {sigma_min:g} to {sigma_max:g}, rho {rho:g}"
+        )
+    roots = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps)
+    return tuple((roots**rho).tolist())
+
+
+def karras_timesteps(
+    a_bars: Tensor, steps: int, *, sigma_max: float = 80.0, rho: float = 7.0
+) -> tuple[float, ...]:
+    """Return the timesteps, in general between whole ones, whose noise levels are `karras_sigmas`.
+
+    The levels run from the lower of `sigma_max` and the schedule's highest down to its lowest. The cap is for
+    cosine schedules: theirs is 2·10⁴, where a step would be spent on hardly any change.
+
+    Args:
+        a_bars: ā of every timestep, [train steps].
+        steps: how many are wanted.
+        sigma_max: the cap.
+        rho: ρ of eq. 5.
+
+    Raises:
+        ConfigError: as `karras_sigmas`.
+    """
+    curve = a_bars.double().numpy()
+    levels = np.sqrt((1 - curve) / curve)
+    wanted = karras_sigmas(
+        steps, sigma_min=float(levels[0]), sigma_max=min(sigma_max, float(levels[-1])), rho=rho
+    )
+    return tuple(np.interp(wanted, levels, np.arange(len(levels))).tolist())

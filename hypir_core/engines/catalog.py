@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import build
+from ..environment import read_environment
 from ..errors import ConfigError
 from ..registry import Registry, lazy
+from .deconvolution.options import DeconvolutionOptions
 from .diffusion.options import OneStepOptions
-from .feed_forward.options import BuiltInOptions, BuiltInSharpOptions, UpscalerOptions
+from .diffusion.seesr.options import SeesrOptions
+from .feed_forward.options import AdcSROptions, BuiltInOptions, BuiltInSharpOptions, UpscalerOptions
+from .lite import with_tiny_networks
+from .pixel.options import PixelOptions
 
 if TYPE_CHECKING:
     import torch
@@ -45,13 +50,11 @@ ENGINES: Registry[EngineEntry] = Registry("engine")
 
 
 def _add(
-    name: str, options: type, load: str, skeleton: str, *, summary: str, missing: str | None = None
+    name: str, options: type, load: str, skeleton: str = "", *, summary: str, missing: str | None = None
 ) -> None:
-    found = {} if missing is None else {"missing": lazy(missing, __package__)}
-    entry = EngineEntry(
-        options=options, load=lazy(load, __package__), skeleton=lazy(skeleton, __package__), **found
-    )
-    ENGINES.add(name, entry, summary=summary)
+    targets = {"load": load, "skeleton": skeleton or load, "missing": missing}
+    loaders = {part: lazy(target, __package__) for part, target in targets.items() if target is not None}
+    ENGINES.add(name, EngineEntry(options=options, **loaders), summary=summary)
 
 
 _add(
@@ -76,12 +79,41 @@ _add(
     summary="any super-resolution model file (--weights FILE)",
 )
 _add(
+    "adcsr",
+    AdcSROptions,
+    ".feed_forward.adcsr:load_adcsr",
+    ".feed_forward.adcsr:adcsr_skeleton",
+    summary="AdcSR: Stable Diffusion 2.1 cut down to one pass, ×4, Apache-2.0 (--weights FILE --decoder FILE)",
+)
+_add(
     "one-step",
     OneStepOptions,
     ".diffusion.load:load_one_step",
     ".diffusion.skeleton:one_step_skeleton",
     missing=".diffusion.missing:missing_for_one_step",
     summary="one diffusion step of Stable Diffusion 2.1-base with a HYPIR-style LoRA: any scale, strongest",
+)
+_add(
+    "seesr",
+    SeesrOptions,
+    ".diffusion.seesr.load:load_seesr",
+    ".diffusion.seesr.skeleton:seesr_skeleton",
+    missing=".diffusion.missing:missing_for_seesr",
+    summary="a few guided steps of SD-Turbo with SeeSR: the picture's own tags, a ControlNet that holds its structure",
+)
+_add(
+    "pixel",
+    PixelOptions,
+    ".pixel.load:load_pixel",
+    ".pixel.load:pixel_skeleton",
+    missing=".diffusion.missing:missing_for_unet",
+    summary="diffusion on pixels in electrons (--weights FILE): microscopy in 16 bit, with point spread and camera",
+)
+_add(
+    "richardson-lucy",
+    DeconvolutionOptions,
+    ".deconvolution.load:load_deconvolution",
+    summary="the classic deconvolution of microscopy, without a network: 16-bit stacks, a point spread, a camera",
 )
 
 
@@ -128,5 +160,7 @@ def load_engine(
     """
     from ..device import pick_device
 
+    if read_environment().lite:
+        options = with_tiny_networks(name, ENGINES.get(name).options, options or {})
     settings = engine_options(name, options)
     return ENGINES.get(name).load()(settings, device or pick_device("auto"), dtype, fetch)

@@ -136,7 +136,10 @@ def _array(image: Image.Image) -> np.ndarray:
     channels = len(image.getbands())
     pixels = np.empty((image.height, image.width, channels), np.uint8)
     for rows in row_blocks(pixels.shape):
-        block = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+        is_whole = (
+            rows.stop - rows.start == image.height
+        )  # crop asks for Pillow's limit, which somebody may have set
+        block = np.asarray(image if is_whole else image.crop((0, rows.start, image.width, rows.stop)))
         pixels[rows] = block.reshape(-1, image.width, channels)
     return pixels
 

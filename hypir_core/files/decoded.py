@@ -106,5 +106,5 @@ def too_many_bands(channels: int, colors: int) -> str:
     """Return the sentence for a picture of more channels than can be kept."""
     return (
         f"expected {colors} colour channel{'s' * (colors > 1)} and at most an alpha channel, got {channels} channels; "
-        'bands are not restored by this engine yet, only read for training (bands="any")'
+        'bands are not restored as a picture: take weights made for them, or read them for training (bands="any")'
     )

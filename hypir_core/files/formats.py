@@ -52,8 +52,28 @@ _JXL = "JPEG XL: Pillow has no decoder for it; convert it to PNG"
 _RAW = "a camera's raw file: develop it first (darktable, RawTherapee, Lightroom) and give the TIFF or JPEG"
 _LAYERED = "a file of layers: export it as PNG or TIFF"
 _VECTOR = "a drawing or a document: export it as PNG"
-_VIDEO = "a video: export its frames as PNG"
+_VIDEO = "a video: export its frames as PNG, or name the file itself to `hypir restore`"
 _LIGHT = "scene light beyond white: convert it to a 16-bit TIFF or PNG"
+CLIP_ENDINGS = (
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".m2v",
+        ".wmv",
+        ".asf",
+        ".mts",
+        ".m2ts",
+    ),
+    *(".3gp", ".ogv", ".flv", ".mxf", ".vob", ".dv", ".divx"),
+)
+"""Endings of clips, which are no pictures (`clips.formats`)."""
+
 KNOWN_UNREADABLE: dict[str, str] = {
     ending: reason
     for reason, endings in (
@@ -66,7 +86,7 @@ KNOWN_UNREADABLE: dict[str, str] = {
         ),
         (_LAYERED, ".psd .psb .xcf .kra .ora .afphoto .clip"),
         (_VECTOR, ".pdf .ps .eps .ai .svg .svgz .djvu"),
-        (_VIDEO, ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv"),
+        (_VIDEO, " ".join(CLIP_ENDINGS)),
         (_LIGHT, ".exr .hdr"),
         ("an icon of several sizes: export the largest as PNG", ".ico .icns .cur"),
         ("a texture: export it as PNG", ".dds .ktx .ktx2"),
@@ -74,7 +94,6 @@ KNOWN_UNREADABLE: dict[str, str] = {
             "an old format that is not read: convert it to PNG",
             ".pcx .sgi .rgb .ras .sun .xbm .xpm .pict .iff",
         ),
-        ("a medical picture: export it as PNG or TIFF", ".dcm .dicom .nii"),
     )
     for ending in endings.split()
 }
@@ -117,11 +136,18 @@ _STRANGERS = (
     (0, b"\x76\x2f\x31\x01", "an OpenEXR file", _LIGHT),
     (0, b"#?RADIANCE", "a Radiance HDR file", _LIGHT),
     (0, b"#?RGBE", "a Radiance HDR file", _LIGHT),
-    (0, b"\x1a\x45\xdf\xa3", "a Matroska or WebM video", _VIDEO),
     (0, b"DDS ", "a DDS texture", "export it as PNG"),
     (0, b"\0\0\1\0", "an icon", "export its largest size as PNG"),
     (0, b"icns", "an icon", "export its largest size as PNG"),
     (0, b"<svg", "an SVG drawing", _VECTOR),
+)
+_CLIPS = (
+    b"\x1a\x45\xdf\xa3",  # Matroska, WebM
+    b"\0\0\1\xba",  # MPEG program stream
+    b"\0\0\1\xb3",  # MPEG video
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF, WMV
+    b"FLV\1",
+    b"\x06\x0e\x2b\x34\x02\x05\x01\x01",  # MXF
 )
 _CHECK = "check the file or convert it"
 _BRANDS = (
@@ -131,9 +157,24 @@ _BRANDS = (
 """Major brands of files in boxes (ISO/IEC 14496-12)."""
 
 
+SIDECAR_OF_MACOS = "._"
+"""How the files begin that macOS lays beside others on foreign disks: they are called as pictures, and are none."""
+
+
+def ending_of(name: str) -> str:
+    """Return what `Path(name).suffix` is for a file's name without its folder, in a tenth of the time."""
+    dot = name.rfind(".")
+    return name[dot:] if 0 < dot < len(name) - 1 else ""
+
+
+def is_picture_name(name: str) -> bool:
+    """Say the same as `is_picture_path` of a file's name without its folder."""
+    return ending_of(name).lower() in _BY_EXTENSION and not name.startswith(SIDECAR_OF_MACOS)
+
+
 def is_picture_path(path: Path) -> bool:
-    """Say whether the extension is one that `read_picture` can read (upper or lower case)."""
-    return path.suffix.lower() in _BY_EXTENSION
+    """Say whether a file is called as a picture that `read_picture` can read: by its ending, upper or lower case."""
+    return is_picture_name(path.name)
 
 
 def unreadable_reason(path: Path) -> str | None:
@@ -141,7 +182,7 @@ def unreadable_reason(path: Path) -> str | None:
 
     For whoever walks a folder and names what is passed over. The content decides in the end: `read_picture`.
     """
-    return KNOWN_UNREADABLE.get(path.suffix.lower())
+    return None if path.name.startswith(SIDECAR_OF_MACOS) else KNOWN_UNREADABLE.get(path.suffix.lower())
 
 
 def output_extension(source: Path, *, format_name: str | None = None) -> str:
@@ -228,13 +269,22 @@ def likeness(head: bytes) -> tuple[str, str]:
         for brands, words, reason in _BRANDS:
             if head[8:12] in [brands[at : at + 4] for at in range(0, len(brands), 5)]:
                 return words, _advice(reason)
-        return "a video", _advice(_VIDEO)
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+    if is_clip_head(head):
         return "a video", _advice(_VIDEO)
     start = head[:16]
     if start.isascii() and start.decode("ascii").replace("\n", " ").replace("\r", " ").isprintable():
         return f"text that starts with {start.decode('ascii')!r}", _CHECK
     return f"unknown content that starts with the bytes {start[:8].hex(' ')}", _CHECK
+
+
+def is_clip_head(head: bytes) -> bool:
+    """Say whether the first `HEAD_BYTES` of a file are those of a clip (or of sound in the same kind of file)."""
+    if head[4:8] == b"ftyp":
+        pictures = [*b" ".join(brands for brands, _, _ in _BRANDS).split(), b"avif", b"avis"]
+        return head[8:12].rstrip() not in pictures
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"AVI "
+    return head.startswith(_CLIPS) or head[4:8] in (b"moov", b"mdat", b"wide")
 
 
 def _advice(reason: str) -> str:

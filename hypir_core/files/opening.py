@@ -33,11 +33,13 @@ def open_file(path: Path) -> BinaryIO:
     """Open a file for reading.
 
     Raises:
-        ImageFileError: it is missing, a folder, or not readable by this user.
+        ImageFileError: it is missing, a folder, a pipe, or not readable by this user.
     """
     try:
         if path.is_dir():
             raise ImageFileError(f"{path}: expected a picture, got a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise ImageFileError(f"{path}: expected a file, got a pipe or a device; save the picture first")
         file = path.open("rb")
     except (FileNotFoundError, NotADirectoryError) as err:
         raise ImageFileError(f"{path}: expected a picture, got no such file; check the path") from err
@@ -121,8 +123,8 @@ def chosen_tiff_page(path: Path, header: Header, page: int | None, *, any_bands:
         )
     if page is None and found.slices > 1:
         raise ImageFileError(
-            f"{path}: expected 1 slice, got a stack of {found.slices}; stacks are not restored by this engine yet: "
-            "name one page, or save the slices as pictures of their own"
+            f"{path}: expected 1 slice, got a stack of {found.slices}; stacks are not restored as a picture: "
+            "name one page, or restore the file as a scene"
         )
     stored = found.pages[page] if page is not None and 0 <= page < len(found.pages) else found.pages[0]
     if not any_bands and not stored.is_picture:

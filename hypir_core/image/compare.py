@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..errors import ShapeError
+from .lettering import font_for
 from .resize import resize
 
 PLEASANT_ASPECT = 1.6
@@ -56,6 +58,27 @@ def compare_picture(
     return torch.cat((before, _flat(PAPER).expand(3, gap_px, width), after), dim=1)[None]
 
 
+def compare_row(pictures_01: Sequence[Tensor], *, labels: Sequence[str]) -> Tensor:
+    """Lay several pictures of one size out in a row, each under its label.
+
+    Shapes: pictures [1 c h w], each 1 or 3 channels, range [0,1] (clamped) → [1 3 H W], float32, range [0,1], on the
+    CPU.
+
+    Raises:
+        ShapeError: not one picture each, or another number of channels.
+    """
+    height, width = size = _shown_size(pictures_01[0], max_side_px=2048)
+    text_px = max(CAPTION_MIN_PX, round(max(size) * CAPTION_PART))
+    gap = _flat(PAPER).expand(3, height + round(text_px * 1.6), max(2, round(max(size) * GAP_PART)))
+    row: list[Tensor] = []
+    for picture, label in zip(pictures_01, labels, strict=True):
+        panel = torch.cat(
+            (_caption(label, round(text_px * 1.6), width, text_px), _panel(picture, size)), dim=1
+        )
+        row += [panel] if not row else [gap, panel]
+    return torch.cat(row, dim=2)[None]
+
+
 def _shown_size(picture: Tensor, max_side_px: int) -> tuple[int, int]:
     height, width = picture.shape[-2:]
     shrink = min(1.0, max_side_px / max(height, width))
@@ -71,14 +94,14 @@ def _panel(picture_01: Tensor, size_px: tuple[int, int]) -> Tensor:
 def _caption(label: str, height_px: int, width_px: int, text_px: int) -> Tensor:
     """Draw a label on a strip of paper, smaller if it is too long; returns [3 height width]."""
     import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     strip = Image.new("L", (width_px, height_px))
     draw = ImageDraw.Draw(strip)
-    length_px = draw.textlength(label, font=ImageFont.load_default(text_px))
+    length_px = draw.textlength(label, font=font_for(label, text_px))
     fitting_px = max(1, math.floor(text_px * min(1.0, 0.96 * width_px / max(length_px, 1))))
-    font = ImageFont.load_default(fitting_px)
-    draw.text((width_px / 2, height_px / 2), label, fill=255, font=font, anchor="mm")
+    place = (width_px / 2, height_px / 2)
+    draw.text(place, label, fill=255, font=font_for(label, fitting_px), anchor="mm")
     coverage = torch.from_numpy(np.asarray(strip, dtype=np.float32) / 255)
     return _flat(PAPER).lerp(_flat(INK), coverage)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..config import strict
 from ..errors import ConfigError
@@ -14,7 +14,7 @@ MAX_SCALE = 8.0
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSize:
-    """At most one of the three; none of them means the engine's own scale."""
+    """At most one of the four; none of them means the engine's own scale."""
 
     __pydantic_config__ = strict
 
@@ -22,18 +22,26 @@ class TargetSize:
     """Factor on both sides, 1 to 8; the result is exactly round(h·scale) × round(w·scale)."""
     longest_side_px: int | None = None
     """The longer side becomes this many pixels."""
+    shortest_side_px: int | None = None
+    """The shorter side becomes this many pixels."""
     megapixels: float | None = None
     """The area becomes this many million pixels."""
 
     def __post_init__(self) -> None:
         problems = []
-        given = [n for n in ("scale", "longest_side_px", "megapixels") if getattr(self, n) is not None]
+        given = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         if len(given) > 1:
-            problems.append(f"give one of scale, longest side and megapixels, got {' and '.join(given)}")
+            problems.append(
+                f"give one of scale, longest side, shortest side and megapixels, got {' and '.join(given)}"
+            )
         if self.scale is not None and not 1 <= self.scale <= MAX_SCALE:
             problems.append(f"scale must be from 1 to {MAX_SCALE:g}, got {self.scale:g}")
-        if self.longest_side_px is not None and not 1 <= self.longest_side_px <= MAX_SIDE_PX:
-            problems.append(f"longest side must be from 1 to {MAX_SIDE_PX} px, got {self.longest_side_px}")
+        sides = {"longest": self.longest_side_px, "shortest": self.shortest_side_px}
+        problems += [
+            f"{name} side must be from 1 to {MAX_SIDE_PX} px, got {side_px}"
+            for name, side_px in sides.items()
+            if side_px is not None and not 1 <= side_px <= MAX_SIDE_PX
+        ]
         if self.megapixels is not None and not (math.isfinite(self.megapixels) and self.megapixels > 0):
             problems.append(f"megapixels must be a positive number, got {self.megapixels:g}")
         if problems:
@@ -50,15 +58,22 @@ class TargetSize:
         factor = default_scale if self.scale is None else self.scale
         if self.longest_side_px is not None:
             factor = self.longest_side_px / max(height_px, width_px)
+        elif self.shortest_side_px is not None:
+            factor = self.shortest_side_px / min(height_px, width_px)
         elif self.megapixels is not None:
             factor = math.sqrt(self.megapixels * 1e6 / (height_px * width_px))
         size = (max(1, round(height_px * factor)), max(1, round(width_px * factor)))
         if max(size) > max_side_px:
             raise ConfigError(
                 f"the result would be {size[1]}×{size[0]} px; the longest side allowed is {max_side_px} px: "
-                f"choose a scale of at most {max_side_px / max(height_px, width_px):.2f}, or --longest-side"
+                f"choose a scale of at most {_floored(max_side_px / max(height_px, width_px))}, or a longest side"
             )
         return size
+
+
+def _floored(scale: float) -> str:
+    """Return a factor with two digits that is not larger."""
+    return f"{math.floor(scale * 100) / 100:.2f}"
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -39,6 +39,8 @@ class AdapterConfig:
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     """Ranks of some modules, by a regular expression for the end of their names."""
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+    """Endings of the modules that it adapts; empty where it does not list them."""
 
     def rank_of(self, module: str) -> int | None:
         """Return the stated rank of a module."""
@@ -108,6 +110,7 @@ def _adapter(data: Mapping[str, Any], source: str, where: str | Path) -> Adapter
         )
     rank, alpha = data.get("r"), data.get("lora_alpha")
     ranks, alphas = data.get("rank_pattern") or {}, data.get("alpha_pattern") or {}
+    targets = data.get("target_modules")
     wrong = [
         f"{name} = {value!r}"
         for name, value, good in (
@@ -124,7 +127,12 @@ def _adapter(data: Mapping[str, Any], source: str, where: str | Path) -> Adapter
             "strength would be a guess: get the file again, or use another one"
         )
     return AdapterConfig(
-        source=source, rank=rank, alpha=float(alpha or 0), rank_pattern=ranks, alpha_pattern=alphas
+        source=source,
+        rank=rank,
+        alpha=float(alpha or 0),
+        rank_pattern=ranks,
+        alpha_pattern=alphas,
+        targets=tuple(map(str, targets)) if isinstance(targets, list) else (),
     )
 
 

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from ..config import to_plain
-from ..errors import ConfigError, UnknownNameError, WeightsError, WeightsNotFoundError
+from ..errors import ConfigError, SpecMismatchError, UnknownNameError, WeightsError, WeightsNotFoundError
 from ..weights.file_names import network_files
 from ..weights.ldm_names import LDM_TEXT_PREFIX, LDM_VAE_PREFIX, unet_names
 from ..weights.spec import NOT_STATED, LoraSpec
-from ..weights.tensors import listed, not_finite, read_tensors, write_tensors
+from ..weights.tensors import listed, not_finite, read_checkpoint, read_tensors, write_tensors
 from .file import Lora, read_lora, write_lora
 from .merge import merged_weights
 from .names import LoraForm, WeightShape, adaptable_modules
+from .one_step_file import is_nested
 
 MERGED = "merged"
 """Target name: a full model with the LoRA in its weights."""
@@ -97,6 +98,11 @@ def convert(
         strength=strength,
         force=force,
     )
+    if in_path.is_file() and is_nested(read_checkpoint(in_path)):
+        raise SpecMismatchError(
+            f"{in_path}: expected a LoRA of the UNet alone, got a restorer of several parts; hypir restore --lora takes "
+            "it as it is, and in ComfyUI Save HYPIR Checkpoint merges it"
+        )
     model = _read_base(base) if base is not None else None
     lora = read_lora(in_path, adaptable_modules(model.unet) if model else published)
     is_published = published is not None and (model is None or adaptable_modules(model.unet) == published)

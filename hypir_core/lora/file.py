@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import ConfigError, SpecMismatchError, WeightsError
 from ..weights.spec import METADATA_KEY, LoraSpec, spec_from_metadata, spec_to_metadata
 from ..weights.tensors import (
+    TensorFile,
     check_finite,
     listed,
     not_finite,
@@ -25,7 +26,7 @@ from ..weights.tensors import (
 )
 from .adapter_config import CONFIG_FILE, WEIGHT_STEM, AdapterConfig, adapter_beside, adapter_in_metadata
 from .kinds import refuse_other_kinds, split_text_encoder
-from .names import TARGET_MODULES, LoraForm, WeightShape, adapted_modules, key_name, parse_keys
+from .names import OF_VAE, TARGET_MODULES, LoraForm, WeightShape, adapted_modules, key_name, parse_keys
 from .pairs import check_products, factor_shapes, pair_up, raise_found, rank_of, shapes_of, shapes_text
 from .strength import strength_of
 
@@ -94,6 +95,16 @@ def read_lora(path: str | Path, modules: Mapping[str, WeightShape] | None = None
         SpecMismatchError: it does not fit the UNet, its own spec, or itself; lists what differs.
     """
     file = read_tensors(_weight_file(Path(path)))
+    if any(name.startswith(OF_VAE) for name in file.tensors):
+        raise SpecMismatchError(
+            f"{file.path}: expected a LoRA of the UNet alone, got one that changes the VAE's encoder too; restore "
+            "with it (hypir restore --lora, Load HYPIR LoRA)"
+        )
+    return lora_of_file(file, modules)
+
+
+def lora_of_file(file: TensorFile, modules: Mapping[str, WeightShape] | None = None) -> Lora:
+    """Do what `read_lora` does for a file that was read."""
     beside = None if METADATA_KEY in file.metadata else adapter_beside(file.path)
     lora = lora_from_tensors(file.tensors, file.metadata, modules, where=file.path, adapter=beside)
     return replace(lora, path=file.path)

@@ -20,6 +20,9 @@ from ..weights.lora_targets import TARGET_MODULES
 WeightShape: TypeAlias = tuple[int, ...]
 """Shape of a module's weight: Linear (out, in), Conv2d (out, in, height, width)."""
 
+OF_VAE = "vae."
+"""Begins the names of a VAE's tensors in a file that training here wrote; the VAE's own names follow."""
+
 
 class LoraForm(str, Enum):
     """How a file writes its keys, shown for module ``a.attn1.to_q``."""

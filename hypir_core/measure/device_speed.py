@@ -1,7 +1,8 @@
 """How fast this machine is, measured once and remembered in the user's cache folder.
 
-Two figures: the rate of a large matrix product per device and format, and, per engine's stage, the share of
-it that was reached. The first is measured when it is asked for and not known; the second by ``hypir bench``.
+Three figures: the rate of a large matrix product per device and format; per engine's stage, the share of it that was
+reached; and how long a pixel of a result took last time. The first is measured when it is asked for and not known, the
+second by ``hypir bench``, the third by whoever restores and wants to tell the time of the next run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 
 from ..atomic import atomic_file
 from ..device import describe_device
+from ..engines.base import EngineSpec
 from ..errors import ImageFileError
 from ..weights.download.sources import cache_folder
 from .matrix_rate import matrix_flops_per_second
@@ -23,6 +25,9 @@ from .matrix_rate import matrix_flops_per_second
 log = logging.getLogger(__name__)
 
 FILE = "device_speed.json"
+
+PACE_CHANGED = 0.2
+"""A pace is written again where it differs by more than this part."""
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -48,6 +53,23 @@ def remember(
     known, key = _read(), _key(device, dtype)
     known = _write(known, "matrix_flops_per_second", key, rate)
     _write(known, "shares", f"{engine}, {key}", dict(shares))
+
+
+def pace_of(spec: EngineSpec, device: torch.device) -> float | None:
+    """Return the seconds per pixel of the result that these weights last took here; None if never run."""
+    found = _read().get("paces", {}).get(_pace_key(spec, device))
+    return float(found) if isinstance(found, (int, float)) else None
+
+
+def remember_pace(spec: EngineSpec, device: torch.device, seconds_per_px: float) -> None:
+    """Keep how long a pixel of the result took."""
+    before = pace_of(spec, device)
+    if before is None or abs(seconds_per_px - before) > PACE_CHANGED * before:
+        _write(_read(), "paces", _pace_key(spec, device), seconds_per_px)
+
+
+def _pace_key(spec: EngineSpec, device: torch.device) -> str:
+    return f"{spec.name}, {spec.weights}, {_key(device, getattr(torch, spec.dtype))}"
 
 
 def _key(device: torch.device, dtype: torch.dtype) -> str:

@@ -14,7 +14,8 @@ from ..request import Request
 from ..runtime import Runtime
 from ..tiling.choose import Layout, lay_tiles
 from ..tiling.geometry import Box, Plane
-from ..tiling.run import made, out_cells, tile_inputs
+from ..tiling.inputs import made, tile_inputs
+from ..tiling.run import out_cells
 from ..tiling.sample import take_sample
 from ..tiling.stage import Stage
 from .matrix_rate import synchronize

@@ -29,14 +29,14 @@ STRIP_PIXELS = 1 << 22
 def psnr(image_01: Tensor, truth_01: Tensor, *, crop_px: int = 0) -> Tensor:
     """Return the peak signal-to-noise ratio in dB over all channels: ``-10 log10(mean squared error)``.
 
-    Shapes: both [b c h w], range [0,1]; returns [b] float32, infinite for equal pictures.
+    Shapes: both [b c *spatial], any bands and axes, range [0,1]; returns [b] float32, infinite for equal pictures.
     `crop_px` rows and columns are left out at every border.
 
     Raises:
         ShapeError: the pictures differ in size, or nothing is left after the crop.
     """
     image_01, truth_01 = _cropped(image_01, truth_01, crop_px)
-    return -10 * (image_01 - truth_01).square().mean(dim=(1, 2, 3)).log10()
+    return -10 * (image_01 - truth_01).square().mean(dim=tuple(range(1, truth_01.ndim))).log10()
 
 
 def psnr_y(image_01: Tensor, truth_01: Tensor, *, crop_px: int = 0) -> Tensor:
@@ -140,15 +140,16 @@ def _window_means(planes: Tensor) -> Tensor:
 
 
 def _cropped(image_01: Tensor, truth_01: Tensor, crop_px: int) -> tuple[Tensor, Tensor]:
-    if image_01.ndim != 4 or image_01.shape != truth_01.shape:
+    if image_01.ndim < 3 or image_01.shape != truth_01.shape:
         raise ShapeError(
             "two pictures [b c h w] of the same size are expected, got "
             f"{list(image_01.shape)} and {list(truth_01.shape)}"
         )
-    height, width = image_01.shape[-2:]
-    if crop_px < 0 or 2 * crop_px >= min(height, width):
-        raise ShapeError(f"a border of {crop_px} px cannot be cropped from a picture of {width}×{height} px")
-    inside = (..., slice(crop_px, height - crop_px), slice(crop_px, width - crop_px))
+    sides = image_01.shape[2:]
+    if crop_px < 0 or 2 * crop_px >= min(sides):
+        size = "×".join(str(side) for side in reversed(sides))
+        raise ShapeError(f"a border of {crop_px} px cannot be cropped from a picture of {size} px")
+    inside = (..., *(slice(crop_px, side - crop_px) for side in sides))
     return image_01[inside].float(), truth_01[inside].float()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,17 +16,35 @@ from ..errors import ConfigError, ImageFileError, RangeError, ShapeError
 from ..files.formats import is_picture_path
 from ..files.picture import to_planes
 from ..files.reading import read_picture
-from .fidelity import MS_SSIM_MIN_SIDE_PX, SSIM_WINDOW_PX, ms_ssim, psnr_y, ssim
+from .fidelity import MS_SSIM_MIN_SIDE_PX, SSIM_WINDOW_PX, ms_ssim, psnr, psnr_y, ssim
+from .frc import frc_resolution_px
 from .perceptual import LPIPS_MIN_SIDE_PX, Lpips, load_lpips, why_no_lpips
+
+FRC_MIN_SIDE_PX = 4
+
+
+class Metric(str, Enum):
+    """What can be measured."""
+
+    psnr_y = "psnr_y"
+    psnr = "psnr"
+    ssim = "ssim"
+    ms_ssim = "ms_ssim"
+    lpips = "lpips"
+    frc = "frc"
+
+
+OF_PHOTOS = (Metric.psnr_y, Metric.ssim, Metric.ms_ssim, Metric.lpips)
+"""What is measured unless somebody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The figures of one picture, or their mean."""
+    """The figures of one picture, or their mean; None also where a figure was not asked for."""
 
     name: str
     """Path of the result inside its folder, or ``mean``."""
-    psnr_y_db: float
+    psnr_y_db: float | None
     """PSNR of the luma in dB, higher is better; infinite for equal pictures."""
     ssim: float | None
     """SSIM of the luma, at most 1, higher is better; None if a side is shorter than 11 px."""
@@ -33,6 +52,10 @@ class Row:
     """MS-SSIM of the luma, at most 1, higher is better; None if a side is shorter than 176 px."""
     lpips: float | None
     """LPIPS (AlexNet), 0 or more, lower is better; None without its weights or if a side is below 64 px."""
+    psnr_db: float | None = None
+    """PSNR of all values in dB, of whatever channels: for pictures that are no photographs."""
+    frc_px: float | None = None
+    """Finest period on which both agree, by ring correlation (`metrics.frc`), in pixels: 2 is the finest there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +67,7 @@ class Evaluation:
     problems: tuple[str, ...]
     """One line per pair that could not be measured: unreadable, or of two sizes."""
     why_no_lpips: str | None
-    """Why there is no LPIPS and how to get it; None if it was measured."""
+    """Why there is no LPIPS and how to get it; None if it was measured, or not asked for."""
 
     def mean(self) -> Row | None:
         """Return the mean of every figure over the pictures that have it; None without any row."""
@@ -52,10 +75,12 @@ class Evaluation:
             return None
         return Row(
             name="mean",
-            psnr_y_db=fmean(row.psnr_y_db for row in self.rows),
+            psnr_y_db=_mean(row.psnr_y_db for row in self.rows),
             ssim=_mean(row.ssim for row in self.rows),
             ms_ssim=_mean(row.ms_ssim for row in self.rows),
             lpips=_mean(row.lpips for row in self.rows),
+            psnr_db=_mean(row.psnr_db for row in self.rows),
+            frc_px=_mean(row.frc_px for row in self.rows),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -70,7 +95,12 @@ class Evaluation:
 
 
 def evaluate_folders(
-    ref_dir: Path, out_dir: Path, *, crop_px: int = 0, on_row: Callable[[Row], None] = lambda _: None
+    ref_dir: Path,
+    out_dir: Path,
+    *,
+    crop_px: int = 0,
+    metrics: Sequence[Metric] = OF_PHOTOS,
+    on_row: Callable[[Row], None] = lambda _: None,
 ) -> Evaluation:
     """Measure every picture of `out_dir` against the one of the same name in `ref_dir`.
 
@@ -82,6 +112,7 @@ def evaluate_folders(
         ref_dir: the true pictures.
         out_dir: the results.
         crop_px: rows and columns left out at every border, as many papers do (the scale factor).
+        metrics: what is measured, with all bits of the files.
         on_row: called with each row as it is measured.
 
     Raises:
@@ -90,15 +121,16 @@ def evaluate_folders(
         MissingDependencyError: torchmetrics is not installed.
     """
     pairs = pair_folders(ref_dir, out_dir)
-    reason = why_no_lpips()
-    lpips = load_lpips() if reason is None else None
+    wanted = {Metric(each) for each in metrics}
+    reason = why_no_lpips() if Metric.lpips in wanted else None
+    lpips = load_lpips() if Metric.lpips in wanted and reason is None else None
     rows: list[Row] = []
     problems: list[str] = []
     for ref_path, out_path in pairs:
         name = out_path.relative_to(out_dir).as_posix()
         try:
             truth, image = _read_pair(ref_path, out_path)
-            row = _measure(name, image, truth, crop_px=crop_px, lpips=lpips)
+            row = _measure(name, image, truth, crop_px=crop_px, wanted=wanted, lpips=lpips)
         except (ImageFileError, RangeError, ShapeError) as err:
             problems.append(str(err))
             continue
@@ -150,20 +182,25 @@ def _read_pair(ref_path: Path, out_path: Path) -> tuple[Tensor, Tensor]:
     return truth.expand(-1, channels, -1, -1), image.expand(-1, channels, -1, -1)
 
 
-def _measure(name: str, image: Tensor, truth: Tensor, *, crop_px: int, lpips: Lpips | None) -> Row:
+def _measure(
+    name: str, image: Tensor, truth: Tensor, *, crop_px: int, wanted: Set[Metric], lpips: Lpips | None
+) -> Row:
     shortest_px = min(truth.shape[-2:]) - 2 * crop_px
     inside = (..., slice(crop_px, truth.shape[-2] - crop_px), slice(crop_px, truth.shape[-1] - crop_px))
     image, truth = image[inside], truth[inside]
 
-    def value(metric: Callable[[Tensor, Tensor], Tensor], min_side_px: int) -> float | None:
-        return float(metric(image, truth)) if shortest_px >= min_side_px else None
+    def value(kind: Metric, metric: Callable[[Tensor, Tensor], Tensor], min_side_px: int = 1) -> float | None:
+        asked = kind in wanted and shortest_px >= min_side_px
+        return float(metric(image, truth)) if asked else None
 
     return Row(
         name=name,
-        psnr_y_db=float(psnr_y(image, truth)),
-        ssim=value(ssim, SSIM_WINDOW_PX),
-        ms_ssim=value(ms_ssim, MS_SSIM_MIN_SIDE_PX),
-        lpips=None if lpips is None else value(lpips, LPIPS_MIN_SIDE_PX),
+        psnr_y_db=value(Metric.psnr_y, psnr_y),
+        ssim=value(Metric.ssim, ssim, SSIM_WINDOW_PX),
+        ms_ssim=value(Metric.ms_ssim, ms_ssim, MS_SSIM_MIN_SIDE_PX),
+        lpips=None if lpips is None else value(Metric.lpips, lpips, LPIPS_MIN_SIDE_PX),
+        psnr_db=value(Metric.psnr, psnr),
+        frc_px=value(Metric.frc, frc_resolution_px, FRC_MIN_SIDE_PX),
     )
 
 

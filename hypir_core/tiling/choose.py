@@ -44,8 +44,9 @@ def lay_tiles(
 ) -> Layout:
     """Combine wish, stage, memory and canvas.
 
-    Tiles that the wish names are laid as asked. A stage's own shrink, grain by grain, until one of them fits into
-    memory; the overlap stays. Then as many images and tiles are taken at a time as fit.
+    Tiles that the wish names are laid as asked, unless they may shrink. A stage's own shrink, grain
+    by grain, until one of them fits into memory; the overlap stays. Then as many images and tiles are taken at a time
+    as fit.
 
     Args:
         stage: what will be run.
@@ -80,7 +81,7 @@ def lay_tiles(
             layout = laid(stage, sizes_px, replace(layout.rung, tile=shorter))
     room = free_memory_bytes(device) if limit is None else limit
     fitting = tiles_that_fit(layout.plan.tile_area_px, stage.bytes_per_px, room)
-    at_once = min(images, fitting)
+    at_once = min(images, fitting, runtime.batch_images or images)
     batch = fitting // at_once if runtime.batch_tiles is None else runtime.batch_tiles
     batch = min(batch, len(layout.plan.boxes))
     return replace(layout, rung=replace(layout.rung, batch=batch, images=at_once))

@@ -120,6 +120,21 @@ class Plane:
         return self if self.images == 1 else Plane(self.data[images], self.strides)
 
 
+class Everywhere(Plane):
+    """Numbers that hold for the whole canvas: [b c 1 …], which every crop is. A latent vector as a guide, for one."""
+
+    __slots__ = ()
+
+    def crop(self, box: Box) -> Tensor:
+        """Return all of it, whatever the box."""
+        del box
+        return self.data
+
+    def of_images(self, images: slice) -> Everywhere:
+        """Return some of the images; a single image stands for all."""
+        return self if self.images == 1 else Everywhere(self.data[images], self.strides)
+
+
 def cells_of(box: Box, plane: Readable) -> tuple[slice, ...]:
     """Return the slices of the cells of `plane` under `box`.
 

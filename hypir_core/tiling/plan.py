@@ -78,6 +78,8 @@ class TileWish:
     """Least overlap of neighbouring tiles, in output pixels."""
     window: Window | None = None
     """Shape of the blend."""
+    may_shrink: bool = False
+    """Whether tiles that are named shrink, as a stage's own do, until one of them fits into memory."""
 
     def __post_init__(self) -> None:
         if problems := _problems(self.tile_px, self.overlap_px):
@@ -86,7 +88,7 @@ class TileWish:
     @property
     def names_tiles(self) -> bool:
         """Whether tiles are laid as asked: memory does not shrink them beforehand."""
-        return self.tile_px is not None or self.overlap_px is not None
+        return not self.may_shrink and (self.tile_px is not None or self.overlap_px is not None)
 
 
 def wished(wish: TileWish, own: TileConfig, *, axes: int) -> TileConfig:

@@ -18,11 +18,12 @@ from ..runtime import Runtime
 from .bad_tiles import Repeat, TileWatch, change
 from .canvas import Canvas, Emit, MemoryCanvas, StripCanvas
 from .choose import Layout, laid, lay_tiles
-from .geometry import Box, Plane, Readable, per_axis
+from .geometry import Plane, Readable, per_axis
+from .inputs import made, tile_inputs
 from .memory import Ladder, is_out_of_memory, next_rung
 from .plan import TilePlan, TileWish
 from .sample import take_sample
-from .stage import Guide, Stage, StageReport
+from .stage import Stage, StageReport
 from .window import axis_weights
 
 
@@ -34,6 +35,7 @@ def run_stage(
     runtime: Runtime,
     ladder: Ladder | None = None,
     emit: Emit | None = None,
+    known_rows: int = 0,
 ) -> tuple[Plane, StageReport]:
     """Run `stage` over the whole canvas.
 
@@ -44,6 +46,7 @@ def run_stage(
         runtime: device, batch, memory, progress and cancellation.
         ladder: what earlier stages of the run learnt about memory.
         emit: takes the result's rows, top to bottom, instead of a canvas in memory.
+        known_rows: that an earlier run emitted with the same tiles; they are not made again.
 
     Returns:
         The output plane [b c *cells'], float32, on the runtime's canvas device (with `emit`, one without rows), and
@@ -73,7 +76,7 @@ def run_stage(
             else:
                 layout = laid(stage, sizes_px, rung)
             watch = TileWatch(stage.name, stage.watch)
-            out = _run_layout(stage, source, guides, layout, runtime, watch, emit, canvases)
+            out = _run_layout(stage, source, guides, layout, runtime, watch, emit, canvases, known_rows)
             break
         except (RuntimeError, MemoryError) as err:
             if not is_out_of_memory(err) or layout is None:
@@ -86,7 +89,7 @@ def run_stage(
         if lower is None or any(isinstance(canvas, StripCanvas) and canvas.emitted for canvas in canvases):
             raise OutOfMemoryError(
                 f"{stage.name}: out of memory with one {layout.rung.tile.tile_px} px tile on {device} ({reason}); "
-                "close other programs, choose a smaller --scale or --tile, or another engine"
+                "close other programs, ask for a smaller result or smaller tiles, or choose another engine"
             )
         rung, said = lower
         device = rung.device
@@ -124,6 +127,7 @@ def _run_layout(
     watch: TileWatch,
     emit: Emit | None,
     canvases: list[Canvas],
+    known_rows: int,
 ) -> Plane:
     """Run every tile of every image; `canvases` lists those in use, for whoever must know how far it came."""
     sizes_px, images = source.sizes_px, source.images
@@ -135,7 +139,8 @@ def _run_layout(
                 f"{stage.name}: {images} images at a time do not fit; stream them one by one"
             )
         rows = max(size for _, size in layout.plan.axes[0]) // strides[0]
-        strip = StripCanvas(emit, (images, stage.out_channels, *cells), strides, rows)
+        shape, budget = (images, stage.out_channels, *cells), runtime.strip_budget_bytes
+        strip = StripCanvas(emit, shape, strides, rows, first_row=known_rows, budget_bytes=budget)
         canvases.append(strip)
         _run_images(stage, source, guides, layout, runtime, watch, strip, weights, progress=(0, 1))
         return Plane(torch.zeros(images, stage.out_channels, 0, *cells[1:]), strides)
@@ -185,6 +190,8 @@ def _run_images(
             if runtime.should_stop():
                 raise Cancelled(f"stopped in stage {stage.name!r} after {first} of {len(boxes)} tiles")
             some = boxes[first : first + batch]
+            if not any(map(canvas.lacks, some)):
+                continue
             inputs, cropped = tile_inputs(guides, source, some, device)
             tiles = stage.run(inputs, cropped)
             tiles = watch.mended(tiles, inputs, some, _repeater(stage, inputs, cropped))
@@ -218,15 +225,11 @@ def _sampled(
     if stage.sampling is None or layout.crops is None:
         yield
         return
-    if not isinstance(source, Plane):
-        raise ShapeError(
-            f"{stage.name}: a sample is taken of a picture in memory, not of one read box by box"
-        )
     sample = take_sample(source, layout.crops)
     crops, cropped = tile_inputs(guides, source, sample.boxes, layout.rung.device)
     seen = stage.sampling.look(crops, cropped, sample)
     tidy()
-    with seen:
+    with seen():
         yield
     tidy()
 
@@ -253,32 +256,9 @@ def _weighted(tile: Tensor, weights: Sequence[Tensor]) -> Tensor:
     return out
 
 
-def tile_inputs(
-    guides: Mapping[str, Plane], source: Readable, boxes: Sequence[Box], device: torch.device
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return what `stage.run` gets for these boxes: [boxes · images c *cells], and the guides cropped alike.
-
-    A guide of one image serves all images of the source.
-    """
-    cropped = {name: _gather(guide, boxes, device, images=source.images) for name, guide in guides.items()}
-    return _gather(source, boxes, device, images=source.images), cropped
-
-
 def _repeater(stage: Stage, inputs: Tensor, guides: Mapping[str, Tensor]) -> Repeat | None:
     """Return how to make tiles of a batch again, or None."""
     repeat = stage.repeat
     if repeat is None:
         return None
     return lambda which: repeat(inputs[which], {name: guide[which] for name, guide in guides.items()})
-
-
-def _gather(source: Readable, boxes: Sequence[Box], device: torch.device, *, images: int) -> Tensor:
-    crops = [source.crop(box).to(device) for box in boxes]
-    if source.images != images:
-        crops = [crop.expand(images, *crop.shape[1:]) for crop in crops]
-    return torch.cat(crops)
-
-
-def made(guides: Mapping[str, Guide]) -> dict[str, Plane]:
-    """Return the planes of guides, those made that are functions."""
-    return {name: guide if isinstance(guide, Plane) else guide() for name, guide in guides.items()}

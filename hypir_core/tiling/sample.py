@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .geometry import Box, Plane
+from .geometry import Box, Readable
 from .plan import TilePlan
 
 
@@ -62,9 +62,11 @@ class Sample:
     """Area of the picture over that of a crop."""
 
 
-Look = Callable[[Tensor, Mapping[str, Tensor], Sample], AbstractContextManager[None]]
-"""(crops [crops · images c *cells], guides cropped alike, where they are from) → within it the stage's tiles are treated
-by what the crops showed."""
+Seen = Callable[[], AbstractContextManager[None]]
+"""Within what it returns, the stage's tiles are treated by what a sample showed; may be entered many times."""
+
+Look = Callable[[Tensor, Mapping[str, Tensor], Sample], Seen]
+"""(crops [crops · images c *cells], guides cropped alike, where they are from) → what they showed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def crop_grid(plan: TilePlan, size: SampleSize) -> CropGrid:
     return CropGrid(counts=tuple(counts), side_px=side)
 
 
-def take_sample(plane: Plane, grid: CropGrid) -> Sample:
+def take_sample(plane: Readable, grid: CropGrid) -> Sample:
     """Return a stratum's most typical crop, stratum by stratum, and the weights of all.
 
     Images of a batch have their crops at the same places, and weights of their own.
@@ -116,21 +118,22 @@ def take_sample(plane: Plane, grid: CropGrid) -> Sample:
     cells = tuple(grid.side_px // stride for stride in plane.strides)
     steps = tuple(max(1, side // STEPS) for side in cells)
     sides = tuple(side // step for side, step in zip(cells, steps, strict=True))
-    squares = _features(plane.data, steps)
-    crops = POOLS[plane.axes](squares, sides, stride=1)
+    squares = _features(plane, steps)
+    axes = len(cells)
+    crops = POOLS[axes](squares, sides, stride=1)
     space = tuple(range(2, squares.ndim))
-    spread = crops.std(space, correction=0).clamp_min(1e-6)[(..., *[None] * plane.axes)]
+    spread = crops.std(space, correction=0).clamp_min(1e-6)[(..., *[None] * axes)]
     spans = (
         list(zip(_strata(length, side, n), _strata(length, 1, n), strict=True))
         for length, side, n in zip(squares.shape[2:], sides, grid.counts, strict=True)
     )
     starts = []
-    for axes in product(*spans):
-        of_crops, of_squares = zip(*axes, strict=True)
-        wanted = squares[(..., *of_squares)].mean(space)[(..., *[None] * plane.axes)]
+    for place in product(*spans):
+        of_crops, of_squares = zip(*place, strict=True)
+        wanted = squares[(..., *of_squares)].mean(space)[(..., *[None] * axes)]
         off = ((crops[(..., *of_crops)] - wanted) / spread).square().sum((0, 1))
-        place = torch.unravel_index(off.argmin(), off.shape)
-        starts.append(tuple(span.start + int(at) for span, at in zip(of_crops, place, strict=True)))
+        found = torch.unravel_index(off.argmin(), off.shape)
+        starts.append(tuple(span.start + int(at) for span, at in zip(of_crops, found, strict=True)))
     taken = torch.stack([crops[(..., *start)] for start in starts]).double()
     whole = squares.mean(space, dtype=torch.float64)
     px = tuple(step * stride for step, stride in zip(steps, plane.strides, strict=True))
@@ -150,20 +153,24 @@ def _strata(cells: int, side: int, count: int) -> Iterator[slice]:
         yield slice(start, max(start, min(round((i + 1) * cells / count) - side, last)) + 1)
 
 
-def _features(x: Tensor, steps: tuple[int, ...]) -> Tensor:
+def _features(plane: Readable, steps: tuple[int, ...]) -> Tensor:
     """Return the means of x, x², |∂x| and (∂x)² of every channel over squares of `steps` cells, [b 4c *cells/steps].
 
     Float32 on the CPU. What is left of the picture after the last whole square does not count.
     """
-    height = x.shape[2] // steps[0] * steps[0]
-    rows = max(1, BAND_PX // (steps[0] * prod(x.shape[3:]))) * steps[0]
+    length, *others = (size // s for size, s in zip(plane.sizes_px, plane.strides, strict=True))
+    height = length // steps[0] * steps[0]
+    rows = max(1, BAND_PX // (steps[0] * prod(others))) * steps[0]
     return torch.cat(
-        [_band_features(x, top, min(top + rows, height), steps) for top in range(0, height, rows)], 2
+        [_band_features(plane, top, min(top + rows, height), steps) for top in range(0, height, rows)], 2
     )
 
 
-def _band_features(x: Tensor, top: int, bottom: int, steps: tuple[int, ...]) -> Tensor:
-    band = x[:, :, top : bottom + 1].float()  # and the next one's first row, so that no difference is lost
+def _band_features(plane: Readable, top: int, bottom: int, steps: tuple[int, ...]) -> Tensor:
+    stride, (length, *others) = plane.strides[0], plane.sizes_px
+    end = min((bottom + 1) * stride, length)  # and the next one's first row, so that no difference is lost
+    box = Box((top * stride, *[0] * len(others)), (end - top * stride, *others))
+    band = plane.crop(box).float()
     axes = band.ndim - 2
     last = bottom + 1 - top - band.shape[2]
     band = (

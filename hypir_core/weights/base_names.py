@@ -8,7 +8,7 @@ transformers, and of diffusers before 0.12, whose VAE attention has other names.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -58,12 +58,9 @@ def vae_tensors(tensors: Mapping[str, Tensor], *, where: object) -> dict[str, Te
         WeightsError: there is no VAE in it.
     """
     inside = _part(tensors, VAE_PREFIXES, "decoder.conv_in.weight", "a VAE", where)
-    levels = 1 + max(
-        (int(found[1]) for name in inside if (found := re.match(r"decoder\.up\.(\d+)\.", name))), default=0
-    )
     out: dict[str, Tensor] = {}
-    for name, tensor in inside.items():
-        new = _vae_name(name, levels)
+    for new, name in vae_names(inside).items():
+        tensor = inside[name]
         # Attention was once a 1×1 convolution.
         is_attention = ".attentions." in new and "norm" not in new
         out[new] = tensor.flatten(1) if is_attention and tensor.ndim == 4 else tensor
@@ -72,6 +69,15 @@ def vae_tensors(tensors: Mapping[str, Tensor], *, where: object) -> dict[str, Te
         for name, tensor in out.items()
         if name.startswith(("encoder.", "decoder.", "quant_", "post_"))
     }
+
+
+def vae_names(names: Iterable[str]) -> dict[str, str]:
+    """Return `diffusers.AutoencoderKL`'s name → its name here, for the tensors of a VAE in any known layout."""
+    own = list(names)
+    levels = 1 + max(
+        (int(found[1]) for name in own if (found := re.match(r"decoder\.up\.(\d+)\.", name))), default=0
+    )
+    return {_vae_name(name, levels): name for name in own}
 
 
 def text_tensors(tensors: Mapping[str, Tensor], *, layers: int, where: object) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ SAFETENSORS_ENDINGS = (".safetensors", ".sft")
 CHECKPOINT_ENDINGS = (*SAFETENSORS_ENDINGS, ".ckpt", ".pt", ".pth")
 """Endings of a whole model in one file. A ``.bin`` is one network of a folder."""
 
-WEIGHT_ENDINGS = (*CHECKPOINT_ENDINGS, ".bin")
+WEIGHT_ENDINGS = (*CHECKPOINT_ENDINGS, ".bin", ".pkl")
 
 NETWORK_STEMS = ("diffusion_pytorch_model",)
 """Names of a UNet or VAE in a diffusers folder, without endings."""

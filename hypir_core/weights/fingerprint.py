@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import WeightsError
 from .file_names import is_index
 from .search.base_files import BaseFiles, Packaging
 from .shards import shards_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DIGITS = 16
 _READ_BYTES = 1 << 20
@@ -19,6 +22,10 @@ _READ_BYTES = 1 << 20
 SAMPLE_BLOCKS = 512
 SAMPLE_BLOCK_BYTES = 1 << 15
 """A file larger than this many blocks of this size (16 MiB) is hashed by so many of them."""
+
+
+SAMPLE_NUMBERS = 1024
+"""Of every tensor where there is no file."""
 
 
 def short_hash(path: str | Path) -> str:
@@ -54,6 +61,25 @@ def fingerprint_of_base(files: BaseFiles) -> str:
     digest = hashlib.sha256()
     for role, path in _parts(files):
         digest.update(f"{role}:{sampled_hash(path)}\n".encode())
+    return _short(digest.hexdigest())
+
+
+def fingerprint(path: Path) -> str:
+    """Return ``sha256:`` and 16 digits for one weight file, in a moment also for many gigabytes (`sampled_hash`).
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    return _short(sampled_hash(path))
+
+
+def fingerprint_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return ``sha256:`` and 16 digits for weights whose file is not known: names, shapes and evenly spaced numbers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        flat = tensor.detach().reshape(-1)
+        some = flat[:: max(1, flat.numel() // SAMPLE_NUMBERS)].double().cpu().numpy()
+        digest.update(f"{name}:{list(tensor.shape)}\n".encode() + some.tobytes())
     return _short(digest.hexdigest())
 
 

@@ -70,6 +70,29 @@ def diffusers_names(ldm_names: Iterable[str]) -> dict[str, str]:
     return _rename(names, inverse, {ldm: diffusers for diffusers, ldm in _INSIDE_RESNET.items()}, "ldm")
 
 
+def ldm_controlnet_names(diffusers_names: Iterable[str]) -> dict[str, str]:
+    """Map diffusers ControlNet names to those of the original release, without ``control_model.``.
+
+    Raises:
+        WeightsError: a name that is not a part of a ControlNet of Stable Diffusion.
+    """
+    names = list(diffusers_names)
+    last = max((int(m[1]) for n in names if (m := re.match(rf"{_HINT}blocks\.(\d+)\.", n))), default=-1) + 1
+    own: dict[str, str] = {}
+    for name in names:
+        if m := re.match(rf"{_HINT}(conv_in|conv_out|blocks\.(\d+))\.(.+)", name):
+            number = 0 if m[1] == "conv_in" else last + 1 if m[1] == "conv_out" else int(m[2]) + 1
+            own[name] = f"input_hint_block.{2 * number}.{m[3]}"
+        elif m := re.match(r"controlnet_down_blocks\.(\d+)\.(.+)", name):
+            own[name] = f"zero_convs.{m[1]}.0.{m[2]}"
+        elif m := re.match(r"controlnet_mid_block\.(.+)", name):
+            own[name] = f"middle_block_out.0.{m[1]}"
+    return own | ldm_names(name for name in names if name not in own)
+
+
+_HINT = r"controlnet_cond_embedding\."
+
+
 def unet_names(names: Iterable[str]) -> dict[str, str] | None:
     """Find a UNet among the tensor names of a file, in any packaging.
 

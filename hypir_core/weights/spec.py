@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,19 +15,14 @@ from .. import config
 from ..errors import ConfigError, SpecMismatchError, SpecMissingError, UnknownNameError, WeightsError
 from ..image.ranges import RangeConfig
 from .lora_targets import TARGET_MODULES
+from .pixel_spec import PixelSpec
+from .prediction import Prediction
+from .seesr_spec import SeesrSpec
 
 METADATA_KEY = "hypir.spec"
 
 NOT_STATED = "not stated in the source file"
 """Licence and origin of a file that came without a spec."""
-
-
-class Prediction(str, Enum):
-    """What the UNet predicts."""
-
-    eps = "eps"
-    v = "v"
-    x0 = "x0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +31,9 @@ class LoraSpec:
 
     __pydantic_config__ = config.strict
     kind: ClassVar[str] = "lora"
-    newest: ClassVar[int] = 1
-    """Version of the fields. It grows when an older reader would misunderstand a file."""
+    newest: ClassVar[int] = 2
+    """Version of the fields. It grows when an older reader would misunderstand a file: schema 1 had no `recipe` and no
+    `noise_t`."""
 
     schema: int = newest
     engine: str = "one-step"
@@ -47,6 +42,8 @@ class LoraSpec:
     """The model it was trained on, by its first public name; any mirror or packaging of it will do."""
     base_revision: str | None = None
     """Commit of that model, where known."""
+    recipe: str = "hypir"
+    """The family it belongs to (`lora.recipe`): what is not said here (words, colours) comes from there."""
     rank: int
     alpha: float
     """The low-rank product is scaled by alpha / rank."""
@@ -57,6 +54,8 @@ class LoraSpec:
     coeff_t: int = 200
     """Timestep whose ā turns the prediction into x0, 0 to 999."""
     prediction: Prediction = Prediction.eps
+    noise_t: int | None = None
+    """Timestep whose noise is put on the degraded latent before the step, 0 to 999; None puts none."""
     scaling_factor: float = 0.18215
     """VAE latents are multiplied by this before the UNet."""
     trained_with: str = NOT_STATED
@@ -72,7 +71,11 @@ class LoraSpec:
         ]
         problems += [
             f"{name} must lie in 0 … 999, got {value}"
-            for name, value in (("model_t", self.model_t), ("coeff_t", self.coeff_t))
+            for name, value in (
+                ("model_t", self.model_t),
+                ("coeff_t", self.coeff_t),
+                ("noise_t", self.noise_t or 0),
+            )
             if not 0 <= value <= 999
         ]
         if not self.target_modules:
@@ -100,10 +103,14 @@ class GeneratorSpec:
     """Factor along every axis, or one for each."""
     in_channels: int = 3
     out_channels: int = 3
+    bands: tuple[str, ...] = ()
+    """Names of the channels that it takes, in their order; empty where nobody named them."""
     options: Mapping[str, int | float | bool | str] = field(default_factory=dict)
     """The architecture's own sizes, by the names of its arguments."""
     value_range: RangeConfig = field(default_factory=RangeConfig)
-    """The range of the numbers that the network takes and gives."""
+    """The range of the numbers that the network takes, and gives unless `out_range` says otherwise."""
+    out_range: RangeConfig | None = None
+    """The range of the numbers that it gives, where it is another."""
     trained_on: str
     """The data, as a person would cite it."""
     trained_with: str
@@ -120,6 +127,10 @@ class GeneratorSpec:
         scales = (self.scale,) if isinstance(self.scale, int) else self.scale
         if not scales or min(scales) < 1:
             problems.append(f"scale must be 1 or more, got {self.scale}")
+        if self.bands and (len(self.bands) != self.in_channels or not all(self.bands)):
+            problems.append(
+                f"bands must name each of {self.in_channels} channels, got {', '.join(self.bands) or 'none'}"
+            )
         if not isinstance(self.scale, int) and len(scales) != self.dims:
             problems.append(f"scale must be one number or {self.dims}, one for each axis, got {len(scales)}")
         _raise(problems)
@@ -130,9 +141,28 @@ class GeneratorSpec:
         return (self.scale,) * self.dims if isinstance(self.scale, int) else self.scale
 
 
-WeightsSpec: TypeAlias = LoraSpec | GeneratorSpec
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaggerSpec:
+    """A network that names what is in a picture, with a LoRA merged into it or without; its tensors say its sizes."""
 
-_KINDS: dict[str, type[WeightsSpec]] = {cls.kind: cls for cls in (LoraSpec, GeneratorSpec)}
+    __pydantic_config__ = config.strict
+    kind: ClassVar[str] = "tagger"
+    newest: ClassVar[int] = 1
+
+    schema: int = newest
+    network: str = "RAM"
+    """Recognize Anything, the only one so far."""
+    lora: str | None = None
+    """Name and hash of the LoRA that was merged; None: none was."""
+    lora_strength: float = 1.0
+    licence: str = NOT_STATED
+
+
+WeightsSpec: TypeAlias = LoraSpec | GeneratorSpec | TaggerSpec | PixelSpec | SeesrSpec
+
+_KINDS: dict[str, type[WeightsSpec]] = {
+    cls.kind: cls for cls in (LoraSpec, GeneratorSpec, TaggerSpec, PixelSpec, SeesrSpec)
+}
 
 
 def spec_from_metadata(metadata: Mapping[str, str], where: str | Path) -> WeightsSpec:
@@ -164,6 +194,8 @@ def spec_from_metadata(metadata: Mapping[str, str], where: str | Path) -> Weight
         raise SpecMismatchError(
             f"{where}: expected {METADATA_KEY} of schema {newest}, got {schema}; update this package"
         )
+    if kind == LoraSpec.kind and schema == 1:
+        data = data | {"schema": LoraSpec.newest}
     if kind == GeneratorSpec.kind and schema == 1:
         data = _generator_of_schema_1(data, where)
     try:

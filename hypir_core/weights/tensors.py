@@ -1,16 +1,12 @@
 """The one place that opens weight files: safetensors and PyTorch pickles in, safetensors out.
 
-A pickle is only ever read by torch's restricted unpickler (``weights_only=True``), which builds tensors and
-plain containers and refuses everything else before it runs.
+Pickles are only ever read by torch's restricted unpickler (`pickles`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
-import re
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +19,9 @@ from torch import Tensor
 
 from ..atomic import atomic_file
 from ..errors import WeightsError, WeightsNotFoundError
-from .file_names import is_index, is_safetensors
+from .file_names import is_index
 from .not_weights import HEAD_BYTES, what_it_is
+from .pickles import unpickled
 from .shards import shards_of
 
 WRAPPERS = ("params_ema", "params", "ema_state_dict", "state_dict", "model_state_dict", "model")
@@ -53,21 +50,6 @@ _SAFETENSORS_DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-
-# What a damaged pickle makes the unpickler raise, next to the refusals themselves.
-_UNPICKLING_ERRORS = (
-    pickle.UnpicklingError,
-    struct.error,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,12 +80,40 @@ def read_tensors(path: str | Path) -> TensorFile:
     return TensorFile(_strip_prefixes(tensors), metadata, path)
 
 
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read all that a trainer's checkpoint holds; of a safetensors file, its tensors as ``state_dict``.
+
+    Raises:
+        WeightsNotFoundError: there is no such file.
+        WeightsError: it is no checkpoint, or would run code (which is refused, not run).
+    """
+    path = Path(path)
+    head, _ = _head(path)
+    if _is_safetensors(head) or not _is_pickle(head):
+        return {"state_dict": read_tensors(path).tensors}
+    content = unpickled(path, zipped=head[:1] == b"P")
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{path}: expected a checkpoint, got a pickled {type(content).__name__}; use another file"
+        )
+    return content
+
+
+def misfits(own: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
+    """Return the names, sorted, that only one side has or that have different shapes."""
+    return sorted(
+        name
+        for name in own.keys() | got.keys()
+        if name not in own or name not in got or own[name].shape != got[name].shape
+    )
+
+
 def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     head, size = _head(path)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < SAFETENSORS_HEADER_LIMIT_BYTES:
+    if _is_safetensors(head):
         return _read_safetensors(path, size)
-    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-        return _named_tensors(_unpickle(path, zipped=head[:1] == b"P"), path), {}
+    if _is_pickle(head):
+        return _named_tensors(unpickled(path, zipped=head[:1] == b"P"), path), {}
     raise WeightsError(f"{path}: expected safetensors or a PyTorch file, got {_guess(head, size)}")
 
 
@@ -190,6 +200,15 @@ def _head(path: Path) -> tuple[bytes, int]:
     return head, size
 
 
+def _is_safetensors(head: bytes) -> bool:
+    """Say whether a file begins like one. To be asked before `_is_pickle`, whose mark the header's length may have."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < SAFETENSORS_HEADER_LIMIT_BYTES
+
+
+def _is_pickle(head: bytes) -> bool:
+    return head[:4] == b"PK\x03\x04" or head[:1] == b"\x80"
+
+
 def _guess(head: bytes, size: int) -> str:
     if (known := what_it_is(head)) is not None:
         return known
@@ -206,26 +225,6 @@ def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[st
         raise WeightsError(
             f"{path}: expected a whole safetensors file, got {size} bytes, truncated or damaged ({err}); "
             "get the file again"
-        ) from err
-
-
-def _unpickle(path: Path, *, zipped: bool) -> Any:
-    try:
-        if zipped and not is_safetensors(path):  # torch takes a path with this ending at its word
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except _UNPICKLING_ERRORS as err:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(err))
-        if asked:
-            raise WeightsError(
-                f"{path}: expected plain tensors, got a pickle that would run {asked[1]}; it was refused and "
-                "nothing was run; use a .safetensors version of this file"
-            ) from err
-        reason = re.sub(r"\s+", " ", str(err))[:120] or type(err).__name__
-        raise WeightsError(
-            f"{path}: expected a PyTorch file of plain tensors, got one that is truncated, damaged or of "
-            f"another kind ({reason}); get the file again, or use a .safetensors version"
         ) from err
 
 

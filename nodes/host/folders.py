@@ -22,9 +22,7 @@ def register_folders() -> None:
 
 def lora_names() -> list[str]:
     """Return the files in the folders ``hypir`` and ``loras``, each name once."""
-    return list(
-        dict.fromkeys(name for kind in ("hypir", "loras") for name in folder_paths.get_filename_list(kind))
-    )
+    return file_names("hypir", "loras")
 
 
 def lora_path(name: str) -> Path:
@@ -33,12 +31,33 @@ def lora_path(name: str) -> Path:
     Raises:
         WeightsNotFoundError: it is in neither folder; lists them.
     """
-    for kind in ("hypir", "loras"):
+    return file_path(name, "hypir", "loras", what="LoRA")
+
+
+def file_names(*kinds: str) -> list[str]:
+    """Return the files in some of ComfyUI's folders, each name once."""
+    return list(dict.fromkeys(name for kind in kinds for name in folder_paths.get_filename_list(kind)))
+
+
+def file_path(name: str, *kinds: str, what: str) -> Path:
+    """Find a file of `file_names`.
+
+    Raises:
+        WeightsNotFoundError: it is in none of the folders; lists them.
+    """
+    for kind in kinds:
         path = folder_paths.get_full_path(kind, name)
         if path is not None:
             return Path(path)
-    places = [place for kind in ("hypir", "loras") for place in folder_paths.get_folder_paths(kind)]
-    raise WeightsNotFoundError(f"{name!r} is in none of {', '.join(places)}; put the LoRA there and press R")
+    places = [place for kind in kinds for place in folder_paths.get_folder_paths(kind)]
+    raise WeightsNotFoundError(
+        f"{name!r} is in none of {', '.join(places)}; put the {what} there and press R"
+    )
+
+
+def input_path(name: str) -> Path:
+    """Return a whole path as it is, another one below ComfyUI's input folder; it need not exist."""
+    return Path(folder_paths.get_input_directory()) / name.strip()
 
 
 def output_path(prefix: str, ending: str) -> Path:

@@ -15,3 +15,10 @@ def with_lora(model: Any, tensors: Mapping[str, Tensor], strength: float) -> tup
     patched = model.clone()
     applied = patched.add_patches(comfy.lora.load_lora(dict(tensors), keys), strength)
     return patched, len(applied)
+
+
+def with_differences(patched: Any, differences: Mapping[str, Tensor], strength: float) -> int:
+    """Add differences to the weights of a patcher, a clone of a MODEL or of a VAE's; return how many it took."""
+    return len(
+        patched.add_patches({name: ("diff", (tensor,)) for name, tensor in differences.items()}, strength)
+    )

@@ -1,50 +1,67 @@
-"""A node's progress bar, and the picture that fills in on it."""
+"""A node's progress bar, the time that is left, and the picture that fills in."""
 
 from __future__ import annotations
 
 import time
 
 import comfy.utils
-import torch
-from PIL import Image
+from comfy.cli_args import LatentPreviewMethod, args
 from torch import Tensor
 
-from ...hypir_core.progress import Progress, Tick
+from ...hypir_core.image.preview import PREVIEW_PX, as_picture, preview_of
+from ...hypir_core.progress import Progress, Tick, duration
+from .face import on_face
 
-PREVIEW_PX = 512
 PREVIEW_EVERY_S = 0.25
 BAR_STEPS = 1000
 
-LATENT_RGB = ((0.35, 0.23, 0.32), (0.33, 0.50, 0.24), (-0.28, 0.18, 0.27), (-0.21, -0.26, -0.72))
-"""What one unit of each channel of a scaled Stable Diffusion latent adds to a colour in [-1,1]: a rough
-preview; where ComfyUI brings its own numbers they are used."""
+TELL_AFTER_S = 3.0
+"""A run that is over sooner says nothing while it runs."""
+
+TELL_EVERY_S = 1.0
 
 
-def progress_bar(*, picture: int = 0, pictures: int = 1) -> Progress:
+def previews_wanted() -> bool:
+    """Return whether ComfyUI's preview method is not "none"; in newer versions every run has its own."""
+    return args.preview_method != LatentPreviewMethod.NoPreviews
+
+
+def progress_bar(*, picture: int = 0, pictures: int = 1, backdrop: Tensor | None = None) -> Progress:
     """Return a progress callback that moves this node's bar and shows the canvas filling in.
 
     Args:
         picture: which picture of a batch this is.
         pictures: how many there are.
+        backdrop: [1 1|3 h w] in [0,1], any size: what is shown, enlarged, where there is nothing yet. It is shown
+            at once.
     """
     bar = comfy.utils.ProgressBar(BAR_STEPS)
-    shown_at = 0.0
+    shown_at, told_at, begun = 0.0, time.monotonic(), time.monotonic()
+    wanted = previews_wanted()
+    if wanted and backdrop is not None:
+        bar.update_absolute(
+            round(BAR_STEPS * picture / pictures), BAR_STEPS, ("JPEG", as_picture(backdrop), PREVIEW_PX)
+        )
 
     def move(tick: Tick) -> None:
-        nonlocal shown_at
-        here = tick.whole or tick.done / tick.total
+        nonlocal shown_at, told_at
+        whole = (picture + (tick.whole or tick.done / tick.total)) / pictures
         preview, now = None, time.monotonic()
-        if tick.done == tick.total or now - shown_at > PREVIEW_EVERY_S:
-            preview, shown_at = ("JPEG", _preview(tick.canvas), PREVIEW_PX), now
-        bar.update_absolute(round(BAR_STEPS * (picture + here) / pictures), BAR_STEPS, preview)
+        if wanted and (tick.done == tick.total or now - shown_at > PREVIEW_EVERY_S):
+            preview, shown_at = ("JPEG", preview_of(tick.canvas, backdrop), PREVIEW_PX), now
+        bar.update_absolute(round(BAR_STEPS * whole), BAR_STEPS, preview)
+        if whole >= 1 or (now - begun > TELL_AFTER_S and now - told_at > TELL_EVERY_S):
+            told_at = now
+            on_face(time_told(tick, whole, now - begun, picture=picture, pictures=pictures))
 
     return move
 
 
-def _preview(canvas: Tensor) -> Image.Image:
-    every = max(1, max(canvas.shape[-2:]) // PREVIEW_PX)
-    small = canvas[0, :, ::every, ::every].float().cpu()
-    if small.shape[0] == len(LATENT_RGB):
-        small = torch.einsum("chw,cr->rhw", small, torch.tensor(LATENT_RGB)) / 2 + 0.5
-    pixels = small.expand(3, -1, -1).clamp(0, 1).mul(255).byte().permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels)
+def time_told(tick: Tick, whole: float, passed_s: float, *, picture: int, pictures: int) -> str:
+    """Return where a run is: stage, tile, time left; `whole` is the part that is done, by the time `passed_s`."""
+    if whole >= 1:
+        return f"done in {duration(passed_s)}"
+    here = max(whole - picture / pictures, 1e-3)  # the bar of a later picture begins with it
+    left = duration(passed_s * (1 - whole) / here)
+    of = f"picture {picture + 1} of {pictures}, " if pictures > 1 else ""
+    return f"{of}{tick.stage}: {tick.done} of {tick.total} tiles, about {left} left"

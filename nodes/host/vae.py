@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import comfy.lora
 import comfy.model_management as management
 import torch
 from comfy.ldm.modules.diffusionmodules.model import AttnBlock
@@ -17,6 +19,7 @@ from ...hypir_core.models.layers.attention_processor import Attend
 from ...hypir_core.models.layers.shared_attention import SharedAttention
 from ...hypir_core.models.layers.shared_layers import SharedLayers
 from ...hypir_core.models.layers.shared_norms import SharedNorms
+from .lora import with_differences
 from .memory import require_device
 
 
@@ -85,6 +88,27 @@ def _with_attention(block: Any, attend: Attend) -> Iterator[None]:
         yield
     finally:
         block.optimized_attention = before
+
+
+def vae_tensors(vae: Any) -> dict[str, Tensor]:
+    """Return a VAE's weights by their own names, without any patch."""
+    return dict(vae.first_stage_model.state_dict())
+
+
+def patched_vae_tensors(vae: Any) -> dict[str, Tensor]:
+    """Return a VAE's weights by their own names, with its patches in them."""
+    own, patches = dict(vae.get_sd()), vae.patcher.patches
+    for name in own.keys() & patches.keys():
+        weight = own[name].to("cpu", torch.float32, copy=True)
+        own[name] = comfy.lora.calculate_weight(patches[name], weight, name).to(own[name].dtype)
+    return own
+
+
+def with_vae_differences(vae: Any, differences: Mapping[str, Tensor], strength: float) -> tuple[Any, int]:
+    """Return a patched copy of a VAE, which shares its network, and how many of its weights are patched."""
+    other = copy.copy(vae)
+    other.patcher = vae.patcher.clone()
+    return other, with_differences(other.patcher, differences, strength)
 
 
 def vae_ranges(vae: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

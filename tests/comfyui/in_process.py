@@ -22,12 +22,18 @@ def main(comfyui: str, plugin_folder: str, job_file: str) -> None:
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True
+    import family_jobs
+    import guided_jobs
+    import host_jobs
+    import region_jobs
     import torch
     from safetensors.torch import load_file, save_file
 
     torch.set_num_threads(job.get("threads", 2))
     with torch.inference_mode():
-        out, said = JOBS[job["kind"]](job, load_plugin(plugin_folder), load_file)
+        out, said = (JOBS | host_jobs.JOBS | region_jobs.JOBS | guided_jobs.JOBS | family_jobs.JOBS)[
+            job["kind"]
+        ](job, load_plugin(plugin_folder), load_file)
     said["packages"] = " ".join(name for name in ("diffusers", "accelerate", "peft") if name in sys.modules)
     save_file({name: tensor.contiguous() for name, tensor in out.items()}, job["out"], metadata=said)
 
@@ -80,13 +86,14 @@ def wide(job, nodes, load_file):
     step_of = sys.modules[native.Step.__module__].Step
     step = step_of(index=0, of=1, t=200, a_bar=0.7536917, a_bar_next=1.0)
     given, out = load_file(job["given"]), {}
-    conditioning = [[given["condition"], {}]]
     for name in ("bfloat16", "float32"):
         model = comfy.sd.load_diffusion_model(
             job[f"unet_{name}"], model_options={"dtype": getattr(torch, name)}
         )
         model.set_model_compute_dtype(getattr(torch, name))  # on a CPU ComfyUI computes in float32 otherwise
         denoiser = native.native_denoiser(model)
+        laid = native.native_condition(model, [[given["condition"], {}]], (256, 256), (256, 256), model_t=200)
+        conditioning = laid.value
         out[f"step {name}"] = denoiser.predict(given["latent"], step, conditioning, {})
         with denoiser.placing.in_float32():
             out[f"step {name} wide"] = denoiser.predict(given["latent"], step, conditioning, {})

@@ -8,7 +8,7 @@ import torch
 
 from hypir_core.lora.file import Lora, factor_shapes
 from hypir_core.lora.names import adaptable_modules, adapted_modules
-from hypir_core.models.sd.random_sd21 import _fill_
+from hypir_core.models.sd.random_sd21 import fill_randomly_
 from hypir_core.models.sd.sd21 import SD21_UNET
 from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, ldm_names
 from hypir_core.weights.tensors import write_tensors
@@ -24,7 +24,7 @@ def small_unet(seed: int = 231, **changes):
     """A UNet of 53 million random numbers."""
     from hypir_core.models.sd.backbone import empty_unet
 
-    return _fill_(empty_unet(CONFIG | changes), torch.Generator().manual_seed(seed))
+    return fill_randomly_(empty_unet(CONFIG | changes), torch.Generator().manual_seed(seed))
 
 
 def small_lora(unet, *, rank: int = 4, seed: int = 7) -> Lora:

@@ -104,3 +104,13 @@ def test_public_api_is_sorted_and_complete():
         assert getattr(hypir_core, name).__module__.startswith("hypir_core") or name.isupper()
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         hypir_core.nonsense  # noqa: B018
+
+
+def test_the_engines_and_their_settings_are_listed_without_torch():
+    """Every start of the command line pays for what this imports."""
+    code = (
+        "import sys; from hypir_core.cli.engine_options import engine_options; engine_options(); "
+        "print(*[m for m in ('torch', 'numpy', 'diffusers', 'kornia') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []

@@ -85,6 +85,32 @@ def test_tiles_of_the_tutorials_engine_cannot_be_seen():
     torch.testing.assert_close(tiled, whole, atol=1e-6, rtol=0)
 
 
+def test_a_cluster_takes_fifteen_lines():
+    """Slurm, Kubernetes and Ray: short enough to be copied, and what they name is what `--shard auto` reads."""
+    import yaml
+    from click import Context
+    from typer.main import get_command
+
+    from hypir_core.batch.shards import SCHEDULERS
+    from hypir_core.cli.app import app
+
+    text = (DOCS / "how-to" / "many-pictures.md").read_text(encoding="utf-8")
+    known = get_command(app).get_command(Context(get_command(app)), "restore")  # type: ignore[attr-defined]
+    flags = {flag for option in known.params for flag in option.opts}
+    blocks = dict(re.findall(r"^### (\w+)\n```\w+\n(.*?)```", text, re.DOTALL | re.MULTILINE))
+    assert set(blocks) == {"Slurm", "Kubernetes", "Ray"}
+    for name, block in blocks.items():
+        assert len(block.splitlines()) <= 15, name
+        assert set(re.findall(r"(?<=\s)--[a-z-]+(?=[ ,=\n])", block.partition("hypir")[2])) <= flags, name
+    job = yaml.safe_load(blocks["Kubernetes"])
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    count = next(count for index, count, _ in SCHEDULERS if index == "JOB_COMPLETION_INDEX")
+    assert [entry["name"] for entry in container["env"]] == [count]
+    assert int(container["env"][0]["value"]) == job["spec"]["completions"]
+    assert container["command"][:2] == ["hypir", "restore"]
+    assert container["command"][-2:] == ["--shard", "auto"]
+
+
 def test_decisions_are_listed():
     index = (DOCS / "decisions" / "index.md").read_text(encoding="utf-8")
     for path in (DOCS / "decisions").glob("0*.md"):

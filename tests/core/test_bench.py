@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -67,6 +69,32 @@ def test_one_row_per_case_in_the_promised_layout(capsys, golden, tmp_path):
     assert found["machine"]["cpu"]
     names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
     assert "aten::conv2d" in names
+
+
+def test_a_profiled_run_tells_time_and_memory_of_every_stage(capsys, tmp_path):
+    trace = tmp_path / "trace.json"
+    words = [
+        "bench",
+        "--engine",
+        "pixel",
+        "--weights",
+        "built-in",
+        "--steps",
+        "2",
+        "--size",
+        "64",
+        "--scale",
+        "1",
+    ]
+    assert main([*words, "--repeats", "1", "--device", "cpu", "--profile", str(trace)]) == 0
+    said = capsys.readouterr().err
+    lines = re.findall(r"profiled (step \d/2): (\d+\.\d+) s(?:, peak (\d+) MiB with the weights)?", said)
+    assert [name for name, _, _ in lines] == ["step 1/2", "step 2/2"]
+    assert all(float(seconds) > 0 for _, seconds, _ in lines)
+    if sys.platform == "linux":
+        assert all(int(peak) > 50 for _, _, peak in lines)  # Python and torch alone are more
+    assert "aten::" in said
+    assert json.loads(trace.read_text())["traceEvents"]
 
 
 def test_a_table_without_json(capsys):

@@ -123,7 +123,7 @@ def fails(server: ChatServer, **options: Any) -> str:
 
 
 def test_names_and_strict_options():
-    assert captioner_names() == ("empty", "fixed", "file", "openai", "vlm")
+    assert captioner_names() == ("empty", "fixed", "file", "openai", "tags", "vlm")
     with pytest.raises(UnknownNameError, match="did you mean 'openai'"):
         load_captioner("openay", {})
     with pytest.raises(ConfigError, match=r"unknown key 'modell'.*did you mean 'model'.*--option"):
@@ -279,10 +279,13 @@ def test_timeout_is_tried_again_and_named(server):
 @pytest.mark.parametrize(
     ("reply", "says"),
     [
-        (Reply(404, {"error": {"message": "no model 'm'"}}), "404 no model 'm'; check model and base_url"),
+        (
+            Reply(404, {"error": {"message": "no model 'm'"}}),
+            "404 no model 'm'; check the model's name; check",
+        ),
         (Reply(400, {"error": "no vision"}), "400 no vision; check that the model takes pictures"),
         (Reply(403, b""), "403 Forbidden; no key was sent"),
-        (Reply(200, b"<html>hello"), "expected JSON, got '<html>hello'; check base_url"),
+        (Reply(200, b"<html>hello"), "expected JSON, got '<html>hello'; check the address"),
         (Reply(200, {"answer": 42}), "expected a chat completion"),
         (Reply(200, {"choices": []}), "expected a chat completion"),
         (Reply(200, [1]), "expected a chat completion"),
@@ -340,7 +343,7 @@ def test_unusable_addresses_and_keys():
         "https://a/v1?x=1",
         "https://a /v1",
     ):
-        with pytest.raises(ConfigError, match="expected an address"):
+        with pytest.raises(ConfigError, match="expected something such as"):
             find_server(address, None, {})
     with pytest.raises(ConfigError, match="no user name") as caught:
         find_server("https://me:secret@a.example/v1", None, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -72,7 +73,12 @@ def test_restore_writes_picture_report_and_comparison(photo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "size"), [("--scale", 1.5, (72, 54)), ("--longest-side", 100, (100, 75))]
+    ("flag", "value", "size"),
+    [
+        ("--scale", 1.5, (72, 54)),
+        ("--longest-side", 100, (100, 75)),
+        ("--shortest-side", 90, (120, 90)),
+    ],
 )
 def test_sizes(photo, tmp_path, flag, value, size):
     out = tmp_path / "out.webp"
@@ -296,6 +302,31 @@ def test_eval_measures_and_names_what_is_missing(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert 25 < found["mean"]["psnr_y_db"] < 50
     assert 0.8 < found["mean"]["ssim"] < 1
+
+
+def test_eval_measures_sixteen_bits(tmp_path, capsys):
+    """Two results that differ by less than a level of 8 bits are not equal; rings say how fine they agree."""
+    for name in ("ref", "near", "far"):
+        (tmp_path / name).mkdir()
+    rng = np.random.default_rng(0)
+    true = rng.integers(20_000, 40_000, (32, 40)).astype(np.uint16)
+    coarse = np.repeat(np.repeat(true[::4, ::4], 4, 0), 4, 1)
+    for name, values in (("ref", true), ("near", true + 50), ("far", coarse)):
+        Image.fromarray(values).save(tmp_path / name / "plane.png")
+    said = {}
+    for name in ("near", "far"):
+        assert hypir("eval", tmp_path / "ref", tmp_path / name, "--metrics", "psnr,ssim,frc", "--json") == 0
+        said[name] = json.loads(capsys.readouterr().out)
+    near, far = (said[name]["mean"] for name in ("near", "far"))
+    assert near["psnr_db"] == pytest.approx(20 * math.log10(65535 / 50), abs=1e-3)
+    assert near["frc_px"] == 2 < far["frc_px"]
+    assert near["lpips"] is near["psnr_y_db"] is said["near"]["why_no_lpips"] is None
+    assert hypir("eval", tmp_path / "ref", tmp_path / "far", "--metrics", "frc,psnr") == 0
+    heading = next(line for line in capsys.readouterr().out.splitlines() if "FRC px" in line)
+    assert "PSNR dB" in heading
+    assert "SSIM" not in heading
+    assert hypir("eval", tmp_path / "ref", tmp_path / "far", "--metrics", "fcr") == 2
+    assert "did you mean 'frc'" in capsys.readouterr().err
 
 
 def test_doctor_and_engines_speak_json(capsys):

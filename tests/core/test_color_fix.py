@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import color as skcolor
+from skimage.exposure import match_histograms
 
 from hypir_core.color.adain import adain_color_fix
 from hypir_core.color.blocks import rewrite_blocks_
 from hypir_core.color.fix import ColorFix, apply_color_fix_, color_fix
+from hypir_core.color.histogram import match_histogram
 from hypir_core.color.lab import lab_color_fix, lab_to_rgb, rgb_to_lab
 from hypir_core.color.statistics import channel_statistics
 from hypir_core.color.wavelet import low_frequencies
@@ -56,6 +58,17 @@ def test_statistics_of_two_parts_merge_into_those_of_the_whole(height, width, cu
     torch.testing.assert_close(merged.variance, whole.variance, atol=1e-7, rtol=0)
 
 
+@pytest.mark.parametrize("levels", [256, 65536])
+def test_histogram_agrees_with_skimage_and_with_the_exact_rule(levels):
+    content, reference = ((x * (levels - 1)).round() / (levels - 1) for x in pair(60, 80, batch=2))
+    reference = ((reference**2) * (levels - 1)).round() / (levels - 1)
+    fixed = color_fix(content, reference, mode=ColorFix.histogram, strength=1)
+    for one, true, got in zip(content, reference, fixed, strict=True):
+        expected = match_histograms(one.numpy(), true.numpy(), channel_axis=0)
+        np.testing.assert_allclose(got.numpy(), expected, atol=2e-5)
+    np.testing.assert_allclose(fixed.numpy(), match_histogram(content, reference).numpy(), atol=2e-5)
+
+
 def test_lab_agrees_with_skimage():
     image = np.random.default_rng(1).random((37, 29, 3))
     image[0] = np.linspace(0, 1, 29)[:, None]  # greys, black and white included
@@ -88,7 +101,7 @@ def test_lab_leaves_grey_pictures_alone_and_refuses_other_channel_counts():
         color_fix(content, reference, mode=ColorFix.lab, strength=1)
 
 
-@pytest.mark.parametrize("mode", [ColorFix.wavelet, ColorFix.adain, ColorFix.lab])
+@pytest.mark.parametrize("mode", [ColorFix.wavelet, ColorFix.adain, ColorFix.lab, ColorFix.histogram])
 def test_strength_mixes_linearly(mode):
     content, reference = pair(20, 24)
     full = color_fix(content, reference, mode=mode, strength=1)
@@ -171,7 +184,9 @@ def test_half_precision_pictures_are_computed_in_float32():
     torch.testing.assert_close(half.float(), expected, atol=5e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("mode", "steps"), [(ColorFix.wavelet, 6), (ColorFix.adain, 12)])
+@pytest.mark.parametrize(
+    ("mode", "steps"), [(ColorFix.wavelet, 6), (ColorFix.adain, 12), (ColorFix.histogram, 12)]
+)
 def test_progress_counts_every_block_of_every_pass(mode, steps):
     content, reference = pair(80, 120)
     ticks = []

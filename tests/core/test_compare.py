@@ -7,6 +7,7 @@ from PIL import Image
 
 from hypir_core.errors import ShapeError
 from hypir_core.image.compare import INK, PAPER, compare_picture
+from hypir_core.image.lettering import LOOK_PX, drawn, font_for, lacking, missing_letters
 
 
 def halves(height, width, **options):
@@ -90,3 +91,16 @@ def test_other_shapes_are_refused():
         compare_picture(torch.zeros(1, 4, 9, 9), torch.zeros(1, 3, 9, 9))
     with pytest.raises(ShapeError, match=r"\[2, 3, 9, 9\]"):
         compare_picture(torch.zeros(1, 3, 9, 9), torch.zeros(2, 3, 9, 9))
+
+
+def test_labels_are_drawn_by_a_font_that_has_their_letters():
+    never = "\ufdd0"  # a non-character: no font has it
+    assert lacking("before, after") == ""
+    assert lacking(f"a {never}") == never
+    assert f"has the letters {never} of the labels" in missing_letters(f"a{never}")[0]
+    if lacking("после"):
+        pytest.skip("no font with Cyrillic letters on this machine")
+    assert missing_letters("после") == ()
+    font = font_for("после", LOOK_PX)
+    shapes = [drawn(letter, font) for letter in ("п", "о", "с", "\uffff")]
+    assert len(set(shapes)) == 4  # letters, and no box among them

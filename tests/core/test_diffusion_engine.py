@@ -11,9 +11,10 @@ from torch import Tensor
 from hypir_core import Request, Runtime, TargetSize, TileWish, restore
 from hypir_core.diffusion.samplers import SAMPLERS
 from hypir_core.diffusion.samplers.base import Step
-from hypir_core.engines.diffusion.engine import as_is, from_noise, noised
 from hypir_core.engines.diffusion.noise import Noise
 from hypir_core.engines.diffusion.parts import Codec, Condition, Placing
+from hypir_core.engines.diffusion.sizing import Placed
+from hypir_core.engines.diffusion.starts import as_is, from_noise, noised
 from hypir_core.tiling.geometry import Plane
 from hypir_core.weights.spec import Prediction
 from tests.core.toy_diffusion import MIDDLES, SPREAD, WEIGHTS, posterior_mean, toy_engine
@@ -162,7 +163,9 @@ def test_guides_of_the_condition_are_cropped_with_the_tile():
     engine = replace(
         engine,
         denoiser=replace(engine.denoiser, predict=lambda x, _step, _condition, guides: guides["control"]),
-        conditioner=lambda image, _request: Condition(guides={"control": lambda: Plane(image * 2 - 1)}),
+        conditioner=lambda _image, placed, _request: Condition(
+            guides={"control": lambda: Plane(placed.plane.data * 2 - 1)}
+        ),
     )
     result = restore(engine, PICTURE, TILES, Runtime()).image_01
     torch.testing.assert_close(result, guide / 2 + 0.5)
@@ -171,7 +174,7 @@ def test_guides_of_the_condition_are_cropped_with_the_tile():
 def test_the_condition_is_made_once_and_may_look_at_the_picture():
     looked = []
 
-    def tag(image: Tensor, request: Request) -> Condition:
+    def tag(image: Tensor, _placed: Placed, request: Request) -> Condition:
         looked.append((float(image.mean()), request.prompt))
         return Condition(value="bright", notes=("tagged: bright",))
 

@@ -346,11 +346,12 @@ def test_a_redirect_away_from_http_is_refused(shelf: Shelf, tmp_path: Path):
 
 
 def test_a_redirect_from_https_to_http_is_refused():
-    request = urllib.request.Request("https://hub.example/file")
+    request, answer = urllib.request.Request("https://hub.example/file"), io.BytesIO()
     with pytest.raises(TransferError, match="refused"):
         HeaderKeepingRedirects().redirect_request(
-            request, io.BytesIO(), 302, "Found", Message(), "http://hub.example/file"
+            request, answer, 302, "Found", Message(), "http://hub.example/file"
         )
+    assert answer.closed  # or its connection stays open until somebody collects it
 
 
 def test_a_spoilt_part_is_noticed_and_fetched_anew(shelf: Shelf, tmp_path: Path):

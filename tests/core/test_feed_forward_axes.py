@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hypir_core import EngineSpec, Request, Runtime, TargetSize, TileWish, restore
 from hypir_core.engines.feed_forward.engine import FeedForward
 from hypir_core.errors import ConfigError, ShapeError
-from hypir_core.image.ranges import PM1
+from hypir_core.image.ranges import RangeConfig, RangeKind
 from hypir_core.tiling.geometry import Plane
 from hypir_core.tiling.run import run_stage
 
@@ -93,7 +93,7 @@ def test_a_network_of_another_range_gets_it():
             Seen.low, Seen.high = float(x.min()), float(x.max())
             return x
 
-    made = engine((1, 1), 3, value_range=PM1)
+    made = engine((1, 1), 3, value_range=RangeConfig(kind=RangeKind.pm1))
     object.__setattr__(made, "net", Seen())
     x = torch.cat([torch.zeros(1, 3, 8, 4), torch.ones(1, 3, 8, 4)], 3)
     restored = restore(made, x, Request(target=TargetSize(scale=1)), Runtime())

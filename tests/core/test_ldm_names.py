@@ -11,8 +11,9 @@ from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
 from hypir_core.errors import WeightsError
+from hypir_core.models.sd.controlnet import empty_controlnet
 from hypir_core.models.sd.sd21 import SD21_UNET
-from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, diffusers_names, ldm_names
+from hypir_core.weights.ldm_names import LDM_UNET_PREFIX, diffusers_names, ldm_controlnet_names, ldm_names
 
 GOLDEN_CONFIG = json.loads(
     (Path(__file__).parents[1] / "golden/hypir/model/unet/config.json").read_text(encoding="utf-8")
@@ -87,3 +88,16 @@ def test_known_places_in_sd21(name: str, ldm: str):
 def test_a_foreign_name_is_named(convert):
     with pytest.raises(WeightsError, match=r"double_blocks\.0\.img_attn\.qkv\.weight: is not a"):
         convert(["double_blocks.0.img_attn.qkv.weight"])
+
+
+def test_a_controlnets_names_become_those_of_the_original_release():
+    names = [name for name, _ in empty_controlnet(SD21_UNET).named_parameters()]
+    found = ldm_controlnet_names(names)
+    assert len(set(found.values())) == len(names)
+    assert found["controlnet_cond_embedding.conv_in.weight"] == "input_hint_block.0.weight"
+    assert found["controlnet_cond_embedding.conv_out.bias"] == "input_hint_block.14.bias"
+    assert found["controlnet_down_blocks.11.weight"] == "zero_convs.11.0.weight"
+    assert found["controlnet_mid_block.bias"] == "middle_block_out.0.bias"
+    assert found["down_blocks.1.attentions.0.proj_in.weight"] == "input_blocks.4.1.proj_in.weight"
+    with pytest.raises(WeightsError, match="not a diffusers name"):
+        ldm_controlnet_names(["controlnet_blocks.0.weight"])

@@ -13,9 +13,9 @@ from hypir_core.errors import ConfigError, WeightsNotFoundError
 from hypir_core.weights.download.sources import Source, cache_folder
 from hypir_core.weights.search.base_files import Packaging
 from hypir_core.weights.search.comfy_paths import default_roots, model_folders, read_extra_model_paths
-from hypir_core.weights.search.comfy_search import is_sd21_name
 from hypir_core.weights.search.hub_cache import hub_cache_folder, snapshots
-from hypir_core.weights.search.locate import BASE_COMMANDS, LORA_COMMANDS, locate_base, locate_lora
+from hypir_core.weights.search.locate import LORA_COMMANDS, locate_base, locate_lora
+from hypir_core.weights.search.wanted_base import SD21_BASE
 
 UNET = ("time_embedding.linear_1.weight", "conv_in.weight")
 VAE = ("decoder.conv_in.weight", "encoder.conv_in.weight")
@@ -305,7 +305,7 @@ def test_comfyui_diffusers_and_separate_files(tmp_path: Path):
     ],
 )
 def test_only_names_that_say_sd21_base_count(name: str, says: bool):
-    assert is_sd21_name(name, base=True) is says
+    assert SD21_BASE.is_called(name, whole=True) is says
 
 
 def test_extra_model_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -380,7 +380,7 @@ def test_not_found_lists_every_place_and_both_commands(tmp_path: Path):
         "stabilityai/stable-diffusion-2-1-base",
         str(tmp_path / "ComfyUI"),
         "download: not asked for",
-        *BASE_COMMANDS,
+        *SD21_BASE.commands,
     ):
         assert needed in text
     with pytest.raises(WeightsNotFoundError) as caught:

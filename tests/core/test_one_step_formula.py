@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hypir_core.diffusion.prediction import one_step_x0, predict_x0
+from hypir_core.diffusion.prediction import predict_x0
 from hypir_core.diffusion.schedule import NoiseSchedule, a_bar_at
 from hypir_core.weights.spec import Prediction
 
@@ -18,7 +18,12 @@ def test_it_inverts_the_forward_process(rng, kind, a_bar):
     x0, eps = torch.randn(2, 2, 4, 5, 6, generator=rng).double()
     z = a_bar**0.5 * x0 + (1 - a_bar) ** 0.5 * eps
     velocity = a_bar**0.5 * eps - (1 - a_bar) ** 0.5 * x0
-    prediction = {Prediction.eps: eps, Prediction.v: velocity, Prediction.x0: x0}[kind]
+    prediction = {
+        Prediction.eps: eps,
+        Prediction.v: velocity,
+        Prediction.x0: x0,
+        Prediction.difference: z - x0,
+    }[kind]
     found = predict_x0(z, prediction, a_bar=a_bar, kind=kind)
     torch.testing.assert_close(found, x0, rtol=1e-12, atol=1e-12 / a_bar**0.5)
     found = predict_x0(z.float(), prediction.float(), a_bar=a_bar, kind=kind)
@@ -52,19 +57,6 @@ def test_known_coefficients():
     assert predict_x0(zero, one, a_bar=A_BAR).item() == pytest.approx(-0.571666, abs=1e-6)
 
 
-def test_one_step_calls_the_network_once_with_the_latent_as_it_is(rng):
-    z, seen = torch.randn(1, 4, 3, 3, generator=rng), []
-
-    def predict(given):
-        seen.append(given)
-        return given * 0.5
-
-    out = one_step_x0(z, predict, a_bar=A_BAR)
-    assert len(seen) == 1
-    assert torch.equal(seen[0], z)
-    torch.testing.assert_close(out, predict_x0(z, z * 0.5, a_bar=A_BAR))
-
-
 def test_half_formats_are_combined_in_float32(rng):
     z, eps = torch.randn(2, 1, 4, 8, 8, generator=rng).bfloat16()
     out = predict_x0(z, eps, a_bar=A_BAR)
@@ -76,11 +68,12 @@ def test_half_formats_are_combined_in_float32(rng):
 def test_gradients_flow_to_the_network(rng, kind):
     z = torch.randn(1, 2, 3, 3, generator=rng)
     weight = torch.tensor(0.7, requires_grad=True)
-    one_step_x0(z, lambda z: weight * z, a_bar=A_BAR, kind=kind).sum().backward()
+    predict_x0(z, weight * z, a_bar=A_BAR, kind=kind).sum().backward()
     slope = {
         Prediction.eps: -(((1 - A_BAR) / A_BAR) ** 0.5),
         Prediction.v: -((1 - A_BAR) ** 0.5),
         Prediction.x0: 1.0,
+        Prediction.difference: -1.0,
     }[kind]
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad, slope * z.sum(), rtol=1e-4, atol=1e-4)

@@ -135,3 +135,14 @@ def test_doctor_prints_the_plan(capsys):
     assert found["output_px"] == [2048, 4096]
     assert found["working_bytes"] == max(s["working_bytes"] for s in found["stages"])
     assert main(["doctor", "--plan", "huge"]) == 2
+
+
+def test_without_a_gpu_the_plan_of_seesr_says_seconds_and_memory(capsys):
+    assert (
+        main(["doctor", "--plan", "512", "--engine", "seesr", "--dtype", "auto", "--device", "cpu", "--json"])
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert [stage["name"] for stage in found["stages"]] == ["encode", "step 1/2", "step 2/2", "decode"]
+    assert found["least_seconds"] > 0
+    assert found["dtype"] in {"bfloat16", "float32"}  # what this CPU is quickest in

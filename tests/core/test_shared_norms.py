@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from hypir_core import Runtime, read_picture, to_planes
-from hypir_core.models.layers.shared_norms import SharedNorms
+from hypir_core.models.layers.shared_norms import SharedNorms, _moments_without_copies
 from hypir_core.tiling import sample as sampling
 from hypir_core.tiling.geometry import Plane
 from hypir_core.tiling.plan import TileConfig, TilePlan, TileWish, plan_tiles
@@ -53,7 +54,7 @@ def test_pieces_gathered_together_are_normalised_as_the_whole(net):
         together = net(pieces)
     torch.testing.assert_close(torch.cat(together.split(1), dim=-1), net(x), atol=2e-5, rtol=1e-5)
     assert set(found) == {net[0], net[3]}
-    assert all(moments.is_finite() for moments in found.values())
+    assert all(moments.is_finite() for passes in found.values() for moments in passes.values())
 
 
 def test_tiles_are_normalised_by_what_was_found_and_then_by_themselves_again(net):
@@ -88,7 +89,7 @@ def test_shares_weigh_the_crops(net):
     with SharedNorms(net).gathering(torch.tensor([[1.0], [0.0]])) as found:
         net(halves)
     mean = halves[:1].reshape(1, 4, -1).mean(-1)
-    torch.testing.assert_close(found[net[0]].mean, mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[net[0]][None].mean, mean, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -123,6 +124,47 @@ def test_a_forward_that_somebody_else_put_there_comes_back(net):
     assert net[0].__dict__["forward"] is own
 
 
+class PatchedInUse(nn.GroupNorm):
+    """A layer of a host that adds to its weights while it computes, and keeps them untouched otherwise."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return nn.functional.group_norm(x, self.num_groups, self.weight * 3 - 1, self.bias - 2, self.eps)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_layer_says_itself_what_its_scale_and_offset_are(net, affine):
+    """The kind: weights that are patched, cast or quantised on their way through the layer's forward."""
+    x = picture()
+    patched, plain = PatchedInUse(4, 8), nn.GroupNorm(4, 8, affine=affine).requires_grad_(False)
+    patched.load_state_dict(net[0].state_dict())
+    for norm in (patched.requires_grad_(False), plain):
+        whole = norm(x)
+        shared = SharedNorms(norm)
+        with shared.gathering(equal(4)) as found:
+            together = torch.cat(norm(torch.cat(x.split(16, dim=-1))).split(1), dim=-1)
+        with shared.using(found):
+            tile = norm(x[..., :20])
+        torch.testing.assert_close(together, whole, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(tile, whole[..., :20], atol=2e-5, rtol=1e-5)
+
+
+def test_every_pass_over_a_tile_has_its_own_statistics(net):
+    x = picture()
+    norms = SharedNorms(net)
+    seen = {"left": x, "right": x * 5 - 2}
+    whole = {name: net(map_) for name, map_ in seen.items()}
+    with norms.gathering(equal(1)) as found:
+        for name, map_ in seen.items():
+            with norms.of_pass(name):
+                net(map_)
+    with norms.using(found):
+        for name, map_ in seen.items():
+            with norms.of_pass(name):
+                torch.testing.assert_close(net(map_[..., :20]), whole[name][..., :20], atol=2e-5, rtol=1e-5)
+        alone = net(x[..., :20])  # a pass that no sample was seen in: the tile's own statistics
+    torch.testing.assert_close(alone, net(x[..., :20]))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last, "transposed"])
 def test_moments_are_those_of_the_numbers_in_every_format_and_layout(dtype, layout):
@@ -133,15 +175,28 @@ def test_moments_are_those_of_the_numbers_in_every_format_and_layout(dtype, layo
     ) as found:
         norm(x)
     var, mean = torch.var_mean(x.double().reshape(3, 4, -1), dim=-1, correction=0)
-    torch.testing.assert_close(found[norm].mean.double(), mean, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found[norm].var.double(), var, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(found[norm][None].mean.double(), mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[norm][None].var.double(), var, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_way_of_accelerators_gives_the_same_moments(dtype, layout):
+    """Reductions that run on every device; here on the CPU, on features whose mean is ten deviations from 0."""
+    x = (picture(images=3) + 30).to(dtype).to(memory_format=layout)
+    var, mean = torch.var_mean(x.double().reshape(3, 4, -1), dim=-1, correction=0)
+    found_mean, found_var = _moments_without_copies(x, 4)
+    torch.testing.assert_close(found_mean.double(), mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found_var.double(), var, atol=1e-4, rtol=2e-3)
+    assert found_mean.dtype == found_var.dtype == torch.float32
+    assert float(_moments_without_copies(torch.full_like(x, 3.0), 4)[1].max()) < 1e-4
 
 
 def test_a_constant_group_has_no_variance():
     norm = nn.GroupNorm(2, 4).requires_grad_(False)
     with SharedNorms(norm).gathering(equal(1)) as found:
         made = norm(torch.full((1, 4, 8, 8), 3.0))
-    assert float(found[norm].var.abs().max()) < 1e-5
+    assert float(found[norm][None].var.abs().max()) < 1e-5
     assert float(made.abs().max()) < 1e-3
 
 
@@ -251,9 +306,9 @@ def test_memory_is_tidied_between_the_sample_and_the_tiles_and_after_them(tile_p
         seen.append("tile")
         return tile
 
-    def look(*_: object) -> contextlib.AbstractContextManager[None]:
+    def look(*_: object) -> Callable[[], contextlib.AbstractContextManager[None]]:
         seen.append("look")
-        return contextlib.nullcontext()
+        return contextlib.nullcontext
 
     stage = Stage(
         name="copy", run=run, out_channels=3, out_strides=1, grain_px=8, bytes_per_px=1,

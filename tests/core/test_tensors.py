@@ -17,7 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hypir_core.errors import WeightsError, WeightsNotFoundError
-from hypir_core.weights.tensors import check_finite, read_tensors, write_original_pth, write_tensors
+from hypir_core.weights.tensors import (
+    check_finite,
+    read_checkpoint,
+    read_tensors,
+    write_original_pth,
+    write_tensors,
+)
 
 DTYPES = (
     torch.float64,
@@ -95,6 +101,7 @@ def test_a_header_length_that_looks_like_a_pickle_or_zip(tmp_path: Path, header_
     short = int.from_bytes(path.read_bytes()[:8], "little")
     write_tensors(path, {"a": torch.ones(2)}, {"pad": "x" * (header_bytes - short)})
     assert path.read_bytes()[:2] == header_bytes.to_bytes(2, "little")
+    assert torch.equal(read_checkpoint(path)["state_dict"]["a"], torch.ones(2))
     assert same(read_tensors(path).tensors, {"a": torch.ones(2)})
 
 

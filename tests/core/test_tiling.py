@@ -234,7 +234,7 @@ def test_the_ladder_halves_the_batch_then_the_tile_and_says_so():
 
 def test_the_last_rung_raises_with_advice():
     with pytest.raises(
-        OutOfMemoryError, match=r"identity: out of memory with one 8 px tile on cpu .*smaller --scale"
+        OutOfMemoryError, match=r"identity: out of memory with one 8 px tile on cpu .*smaller result"
     ):
         run_stage(
             identity_stage(run=Memory(limit=0), min_tile_px=8),

@@ -213,7 +213,7 @@ def test_what_a_sample_shows_belongs_to_the_images_at_hand():
             mean["now"] = crops.unflatten(0, (-1, images)).mean((0, 2, 3, 4))
             import contextlib
 
-            return contextlib.nullcontext()
+            return contextlib.nullcontext
 
     def centred(tile, _guides):
         return tile - mean["now"].repeat(len(tile) // len(mean["now"]))[:, None, None, None]
@@ -331,7 +331,7 @@ def test_a_stream_cannot_begin_anew_and_says_so():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return tile
 
-    with pytest.raises(OutOfMemoryError, match="smaller --scale or --tile"):
+    with pytest.raises(OutOfMemoryError, match="smaller result or smaller tiles"):
         run_stage(
             repeating(1, (1, 1), run=run),
             Plane(torch.rand(1, 1, 64, 16)),

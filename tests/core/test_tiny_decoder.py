@@ -184,13 +184,13 @@ def test_a_file_without_a_config_is_built_as_taesd_is(tmp_path, rng):
     x0 = torch.randn(1, 4, 4, 4, generator=rng)
     for given in (alone, tmp_path / "taesd_decoder.safetensors", tmp_path / "taesd_decoder.pth"):
         found = load_tiny_decoder(str(given))
-        assert (found.name, found.width, found.scaling_factor) == (given.name, 64, 1.0)
+        assert (found.name, found.numbers_per_px, found.scaling_factor) == (given.name, 6.5 * 64, 1.0)
         with torch.inference_mode():
             torch.testing.assert_close(found.net(x0), taesd.decode(x0, return_dict=False)[0])
 
 
 def test_a_file_takes_the_config_beside_it(folder, caplog):
-    assert load_tiny_decoder(str(folder / WEIGHTS)).width == 8
+    assert load_tiny_decoder(str(folder / WEIGHTS)).numbers_per_px == 6.5 * 8
     assert not caplog.records
 
 
@@ -223,7 +223,7 @@ def test_another_kind_of_autoencoder_is_refused(golden):
 def test_weights_of_another_network_are_refused(golden, tmp_path):
     file = tmp_path / "vae.safetensors"
     shutil.copy(golden / "hypir" / "model" / "vae" / WEIGHTS, file)
-    with pytest.raises(SpecMismatchError, match=r"expected a tiny decoder .*tensors do not fit"):
+    with pytest.raises(SpecMismatchError, match=r"expected the decoder of a Stable Diffusion VAE with fewer"):
         load_tiny_decoder(str(file))
     save_file({"something": torch.zeros(1)}, file)
     with pytest.raises(SpecMismatchError, match=r"layers\.0\.bias: expected \(64,\), got none"):

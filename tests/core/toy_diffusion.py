@@ -14,9 +14,10 @@ from hypir_core.diffusion.samplers.base import Step, plan_steps
 from hypir_core.diffusion.schedule import NoiseSchedule, a_bars64
 from hypir_core.diffusion.timesteps import Spacing, timesteps
 from hypir_core.engines.base import EngineSpec
-from hypir_core.engines.diffusion.engine import Diffusion, from_noise, no_edits
+from hypir_core.engines.diffusion.engine import Diffusion, no_edits
 from hypir_core.engines.diffusion.parts import IDENTITY, Condition, Denoiser, Placing
 from hypir_core.engines.diffusion.sizing import HouseSizing
+from hypir_core.engines.diffusion.starts import from_noise
 from hypir_core.image.ranges import PM1
 from hypir_core.tiling.plan import TileConfig
 from hypir_core.weights.spec import Prediction
@@ -65,7 +66,7 @@ def toy_engine(
             min_tile_px=16,
             placing=Placing(bytes_per_px=100.0),
         ),
-        conditioner=lambda _image, _request: Condition(),
+        conditioner=lambda _image, _canvas, _request: Condition(),
         steps=plan_steps(curve, timesteps(len(curve), steps, Spacing.trailing)),
         sampler=SAMPLERS.get(sampler)(),
         start=start,

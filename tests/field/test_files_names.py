@@ -160,6 +160,7 @@ def test_a_program_that_is_stopped_leaves_what_was_there(tmp_path, signal, name)
         from hypir_core.files.sink import open_sink
         sink = open_sink({str(tmp_path / name)!r}, (64, 64), 3, force=True)
         sink.write(0, torch.rand(1, 3, 32, 64))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
         os.kill(os.getpid(), signal.{signal})
     """)
     (tmp_path / name).write_bytes(b"what was there before")

@@ -139,7 +139,7 @@ def test_a_format_that_does_not_run_is_not_chosen():
     assert found.notes[0].startswith("the network does not run in bfloat16 (")
     assert float(found.net.net.state_dict()["scale"]) == 0.5
     assert tried(descriptor_of(Picky()), torch.float32, device=CPU, asked=False, where="x").notes == ()
-    with pytest.raises(ConfigError, match=r"x: does not run in bfloat16 \(.*\); use --dtype float32"):
+    with pytest.raises(ConfigError, match=r"x: does not run in bfloat16 \(.*\); choose float32"):
         tried(descriptor_of(Picky()), torch.bfloat16, device=CPU, asked=True, where="x")
 
 

@@ -29,11 +29,12 @@ def test_image_there_and_back(convert, channels, dtype):
     torch.testing.assert_close(back[..., -1:].to(dtype), image[..., -1:])
 
 
-def test_values_outside_are_clamped_and_nan_stays(convert):
-    image = torch.tensor([-0.2, 0.5, 1.2, float("nan")]).reshape(1, 2, 2, 1)
+def test_values_outside_are_clamped_and_nan_is_refused(convert):
+    image = torch.tensor([-0.2, 0.5, 1.2, float("inf")]).reshape(1, 2, 2, 1)
     color, _ = convert.to_bchw(image)
-    assert color.flatten()[:3].tolist() == [0, 0.5, 1]
-    assert color.flatten()[3].isnan()
+    assert color.flatten().tolist() == [0, 0.5, 1, 1]
+    with pytest.raises(ValueError, match="the IMAGE holds NaN"):
+        convert.to_bchw(image * float("nan"))
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (1, 4, 4, 5), (1, 2, 3, 4, 3)])

@@ -50,8 +50,8 @@ def take(source: PairStream, count: int) -> list[Batch]:
 
 def assert_same(left: list[Batch], right: list[Batch]) -> None:
     for a, b in zip(left, right, strict=True):
-        assert torch.equal(a.hq_01, b.hq_01)
-        assert torch.equal(a.lq_01, b.lq_01)
+        assert torch.equal(a.hq, b.hq)
+        assert torch.equal(a.lq, b.lq)
 
 
 def test_a_pair_depends_on_its_index_alone(photos):
@@ -66,12 +66,10 @@ def test_a_pair_depends_on_its_index_alone(photos):
 def test_shapes_range_and_that_low_is_the_shrunk_high(photos):
     data = config(photos, degrade=(RecipeShare(recipe="bicubic"),))
     batch = next(stream(data))
-    assert batch.hq_01.shape == (4, 3, 32, 32)
-    assert batch.lq_01.shape == (4, 3, 16, 16)
-    expected = torch.nn.functional.interpolate(batch.hq_01, (16, 16), mode="bicubic", antialias=True).clamp(
-        0, 1
-    )
-    torch.testing.assert_close(batch.lq_01, expected, atol=0.5 / 255 + 1e-5, rtol=0)
+    assert batch.hq.shape == (4, 3, 32, 32)
+    assert batch.lq.shape == (4, 3, 16, 16)
+    expected = torch.nn.functional.interpolate(batch.hq, (16, 16), mode="bicubic", antialias=True).clamp(0, 1)
+    torch.testing.assert_close(batch.lq, expected, atol=0.5 / 255 + 1e-5, rtol=0)
 
 
 def test_an_epoch_shows_every_picture_once(photos):
@@ -99,10 +97,7 @@ def test_workers_give_the_same_batches_as_none(photos):
 def test_two_processes_together_see_the_batches_of_one(photos):
     data = config(photos)
     halves = [take(stream(replace(data, batch_size=2), rank=rank, processes=2), 3) for rank in range(2)]
-    joined = [
-        Batch(torch.cat([a.hq_01, b.hq_01]), torch.cat([a.lq_01, b.lq_01]))
-        for a, b in zip(*halves, strict=True)
-    ]
+    joined = [Batch(torch.cat([a.hq, b.hq]), torch.cat([a.lq, b.lq])) for a, b in zip(*halves, strict=True)]
     assert_same(joined, take(stream(data), 3))
 
 

@@ -147,6 +147,7 @@ EXPECTED = {
         )
         for lows, highs in ((REAL, FAKE), (FAKE, REAL))
     ),
+    "wasserstein": (sums(lambda d: -d, nothing), sums(lambda d: d, lambda d: -d)),
 }
 
 

@@ -138,8 +138,8 @@ def test_a_lower_score_on_the_same_pairs_is_still_no_best(photos, tmp_path, monk
     run, every = tmp_path / "run", validating(photos, "validation.every=2")
     real, scores = best.validate, iter([0.0, 30.0, 20.0, 31.0])
 
-    def scored(pairs, restore):
-        found = real(pairs, restore)
+    def scored(pairs, restore, checks):
+        found = real(pairs, restore, checks)
         return type(found)(found.scalars, next(scores), found.shown)
 
     monkeypatch.setattr(best, "validate", scored)

@@ -66,8 +66,8 @@ def take(source: PairStream, count: int) -> list[Batch]:
 
 def assert_same(left: list[Batch], right: list[Batch]) -> None:
     for a, b in zip(left, right, strict=True):
-        assert torch.equal(a.hq_01, b.hq_01)
-        assert torch.equal(a.lq_01, b.lq_01)
+        assert torch.equal(a.hq, b.hq)
+        assert torch.equal(a.lq, b.lq)
 
 
 # -- depth ------------------------------------------------------------------------------------------------------------
@@ -86,12 +86,12 @@ def test_16_bit_files_reach_the_batch_with_their_depth(tmp_path, ending, degrade
     for index in range(3):
         write_deep(tmp_path / f"{index}{ending}", levels(index))
     batch = next(stream(data(tmp_path, degrade_on=degrade_on)))
-    values = batch.hq_01.double() * 65535
+    values = batch.hq.double() * 65535
     assert (values - values.round()).abs().max() < 0.01
     assert (values.round() % 257 != 0).any()  # not the 256 levels of 8 bits
     known = {tuple(levels(index)[y, x]) for index in range(3) for y in range(40) for x in range(48)}
     assert tuple(values.round()[0, :, 0, 0].int().tolist()) in known
-    lq = batch.lq_01.double() * 65535
+    lq = batch.lq.double() * 65535
     assert (lq.round() % 257 != 0).any()  # the recipe that only shrinks keeps it too
 
 
@@ -148,7 +148,7 @@ def test_the_pool_takes_deeper_samples_in():
             pool = joined([samples(0.2, one), samples(0.2, one)])
             mixed = pool.replaced(torch.tensor([3, 0]), samples(0.6, other)).take(torch.tensor([0, 1, 3]))
             expected = [from_01(torch.tensor(v), d) for v, d in ((0.6, other), (0.2, one), (0.6, other))]
-            assert mixed.to_batch(CPU).hq_01[:, 0, 0, 0].tolist() == [float(to_01(v)) for v in expected]
+            assert mixed.to_batch(CPU).hq[:, 0, 0, 0].tolist() == [float(to_01(v)) for v in expected]
     assert {each.dtype for each in alike([samples(0.0, depth).hq for depth in WHITE])} == {torch.float32}
 
 
@@ -180,10 +180,10 @@ def test_batches_have_the_channels_of_the_generator(tmp_path, channels, ending):
             np.save(tmp_path / f"{index}.npy", (pixels / 65535).astype(np.float32))
     config = data(tmp_path, crop=Crop.center)
     batch = next(stream(config, channels=Channels(hq=channels, lq=channels)))
-    assert batch.hq_01.shape == (4, channels, 16, 16)
-    assert batch.lq_01.shape == (4, channels, 8, 8)
+    assert batch.hq.shape == (4, channels, 16, 16)
+    assert batch.lq.shape == (4, channels, 8, 8)
     middle = torch.from_numpy(pixels[12:28, 16:32].astype(np.float32) / 65535).permute(2, 0, 1)
-    torch.testing.assert_close(batch.hq_01[0], middle, atol=1e-6, rtol=0)
+    torch.testing.assert_close(batch.hq[0], middle, atol=1e-6, rtol=0)
 
 
 def test_another_number_of_bands_is_left_out_with_both_sides_named(tmp_path):
@@ -248,7 +248,8 @@ def test_four_bands_train_with_discriminators_lpips_and_validation(tmp_path):
         ("discriminators={c: {name: clip_convnext}}", "discriminators.c.options.channels: what sees three colours"),
         ("discriminators={p: {name: patch, options: {in_channels: 3}}}", "is 3, and the generator makes 4 channels"),
         ("data.degrade=[{recipe: realesrgan}]", "the recipe realesrgan is made for grey and colour"),
-        ("generator.options.out_channels=3", "takes 4 channels and makes 3"),
+        ("generator.options.out_channels=3", "4 channels cannot become 3"),
+        ("generator={name: rrdb, options: {in_channels: 4, out_channels: 3}}", "takes 4 channels and makes 3"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_channels_is_refused_at_the_start(tmp_path, capsys, setting, message):
@@ -311,8 +312,7 @@ def test_mixed_places_resume_exactly_with_any_workers_and_processes(tmp_path, po
     if not pool.size:
         halves = [take(stream(replace(config, batch_size=2), rank=rank, processes=2), 3) for rank in range(2)]
         together = [
-            Batch(torch.cat([a.hq_01, b.hq_01]), torch.cat([a.lq_01, b.lq_01]))
-            for a, b in zip(*halves, strict=True)
+            Batch(torch.cat([a.hq, b.hq]), torch.cat([a.lq, b.lq])) for a, b in zip(*halves, strict=True)
         ]
         assert_same(together, straight[:3])
 
@@ -426,9 +426,9 @@ def test_with_a_margin_the_crop_is_degraded_as_the_whole_picture_is(tmp_path, de
             root, crop=Crop.center, degrade=share, margin_px=margin_px, degrade_on=degrade_on, batch_size=1
         )
         batch = next(stream(config))
-        assert batch.hq_01.shape == (1, 3, 16, 16)
-        assert torch.equal(batch.hq_01[0], whole_01[0, :, 24:40, 24:40])
-        off[margin_px] = float((batch.lq_01[0] - expected).abs().max())
+        assert batch.hq.shape == (1, 3, 16, 16)
+        assert torch.equal(batch.hq[0], whole_01[0, :, 24:40, 24:40])
+        off[margin_px] = float((batch.lq[0] - expected).abs().max())
     assert off[16] < 0.6 / 255
     assert off[0] > 5 / 255
 

@@ -17,6 +17,7 @@ from hypir_core.errors import ConfigError, MissingDependencyError, SpecMismatchE
 from hypir_core.weights.tensors import write_tensors
 from train.config import TrainConfig, load_config
 from train.generators.cut_prompts import CutPrompts
+from train.losses import Compared
 from train.run import best, building, recipe, tracking
 from train.run.building import build
 from train.run.checkpoint_folders import newest_checkpoint
@@ -360,11 +361,11 @@ def test_features_are_not_matched_before_the_discriminator_learns(photos, tmp_pa
     ramp = "ramp: {shape: linear, start: 3, length: 4}"
     run = build(tiny(photos, tmp_path, 9, judge % ramp))
     batch = next(run.stream)
-    pair = (batch.hq_01 * 2 - 1, batch.hq_01 * 2 - 1)
-    names = [set(run.rivals[0].generator_terms(step, *pair, run.accelerator)) for step in range(6)]
+    pair = Compared(image=batch.hq, target=batch.hq)
+    names = [set(run.rivals[0].generator_terms(step, pair, run.accelerator)) for step in range(6)]
     assert names == [set()] * 4 + [{"judge", "judge_features"}] * 2
     alone = build(tiny(photos, tmp_path, 9, judge % "weight: 0, ramp: {start: 2}"))
-    names = [set(alone.rivals[0].generator_terms(step, *pair, alone.accelerator)) for step in range(4)]
+    names = [set(alone.rivals[0].generator_terms(step, pair, alone.accelerator)) for step in range(4)]
     assert names == [set(), set(), {"judge_features"}, {"judge_features"}]
 
 
@@ -422,7 +423,7 @@ class FakeRun:
 
 
 def test_a_resumed_run_goes_on_with_the_same_one_of_weights_and_biases(photos, tmp_path, monkeypatch):
-    """The package is not among ours, so its two functions stand here."""
+    """A server gives the names, so two functions stand here for it; `test_tracking` runs the package without one."""
     from types import SimpleNamespace
 
     made: list = []
@@ -433,9 +434,9 @@ def test_a_resumed_run_goes_on_with_the_same_one_of_weights_and_biases(photos, t
     assert [(options["id"], options["resume"]) for options in made] == [(None, "allow"), ("new-id", "allow")]
 
 
-def test_a_missing_package_is_installed_by_its_own_name(tmp_path, monkeypatch):
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(MissingDependencyError, match=r"run: pip install wandb$"):
+    with pytest.raises(MissingDependencyError, match=r"run: pip install 'onestep-restore\[track\]'$"):
         tracking.WeightsAndBiases("mine", tmp_path, {}, resumed=False)
 
 

@@ -103,8 +103,9 @@ def test_generator_step_leaves_the_discriminator_alone(photos, tmp_path):
 def test_the_adversarial_term_reaches_the_generator_and_nothing_else(photos, tmp_path):
     run = build(gan(photos, tmp_path, 4, "losses.gradient.weight=0"))
     batch = next(run.stream)
-    image_01 = run.generator.restore(run.player.module, batch)
-    losses = generator_losses(run, 0, image_01, batch)
+    attempt = run.task.attempt(run.player.module, batch, 0)
+    assert attempt.compared is not None
+    losses, image_01 = generator_losses(run, 0, attempt), attempt.compared.image
     assert set(losses.terms) == {"l1", "judge"}
     expected = losses.terms["l1"] + 0.1 * losses.terms["judge"]
     torch.testing.assert_close(losses.total, expected)
@@ -202,9 +203,9 @@ def test_every_term_and_logit_is_written_down(photos, tmp_path):
 def test_r1_is_lazy_and_counts_for_the_moves_between(photos, tmp_path):
     run = build(gan(photos, tmp_path, 4, judge=", r1: {gamma: 2, every: 3}"))
     (shot,) = generator_step(run, 0, log())
-    pair = (shot.image_01 * 2 - 1, shot.batch.hq_01 * 2 - 1)
+    assert shot.compared is not None
     weights = [
-        {name: weight for name, (weight, _) in run.rivals[0].own_terms(step, *pair)[0].items()}
+        {name: weight for name, (weight, _) in run.rivals[0].own_terms(step, shot.compared)[0].items()}
         for step in range(4)
     ]
     assert [w.get("judge_r1") for w in weights] == [6.0, None, None, 6.0]

@@ -122,7 +122,7 @@ def test_validation_measures_it_and_takes_less_for_better(photos):
         root=photos, count=2, recipes=("bicubic",), images=1, lpips=RANDOM, best="lpips"
     )
     pairs = fixed_pairs(config, scale=2, grain_px=2)
-    perfect, grey = (validate(pairs, each) for each in (lambda b: b.hq_01, lambda b: b.hq_01 * 0 + 0.5))
+    perfect, grey = (validate(pairs, each) for each in (lambda b: b.hq, lambda b: b.hq * 0 + 0.5))
     assert perfect.scalars["val/bicubic/lpips"] == 0
     assert perfect.scalars["val/bicubic/lpips_gain"] > 0 > grey.scalars["val/bicubic/lpips_gain"]
     assert perfect.score == 0 > grey.score

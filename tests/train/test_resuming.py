@@ -120,7 +120,10 @@ def test_an_optional_part_is_not_taken_for_set_because_its_own_settings_have_def
     """R1 with its default strength against no R1, in both directions, and against a time before there was R1."""
     without_r1, with_r1 = (settings_of(photos, tmp_path, JUDGE % part) for part in ("", ", r1: {gamma: 10}"))
     prefix = "discriminators.judge.r1"
-    parts = [f"{prefix}.{name}" for name in ("every", "gamma", "ramp.length", "ramp.shape", "ramp.start")]
+    parts = [
+        f"{prefix}.{name}"
+        for name in ("every", "gamma", "over", "ramp.ahead", "ramp.length", "ramp.shape", "ramp.start")
+    ]
     for then, now in (
         (without_r1, with_r1),
         (without(without_r1, prefix), with_r1),

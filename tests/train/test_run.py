@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from hypir_core.config import to_plain
 from hypir_core.errors import ConfigError, SpecMismatchError, TrainingDivergedError
-from hypir_core.models.architectures import ARCHITECTURES
+from hypir_core.models.architectures import build_architecture
 from hypir_core.weights.spec import GeneratorSpec, spec_from_metadata
 from hypir_core.weights.tensors import read_tensors
 from tests.train.equality import assert_equal
@@ -110,10 +110,10 @@ def test_export_restores_as_the_trainers_own_average(photos, tmp_path):
     )
     assert "6 steps" in spec.trained_with
 
-    loaded = ARCHITECTURES.get(spec.architecture)(**spec.options, scale=spec.scale)
+    loaded = build_architecture(spec.architecture, {**spec.options, "scale": spec.scale}, where="spec")
     loaded.load_state_dict(file.tensors)
     run = build(config)
-    average = ARCHITECTURES.get("compact")(**config.generator.options)
+    average = build_architecture("compact", config.generator.options, where="generator.options")
     average.load_state_dict(run.player.ema.shadow)
     image_01 = torch.rand(1, 3, 9, 13, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(loaded(image_01), average(image_01), atol=1e-6, rtol=0)
@@ -126,7 +126,7 @@ def test_one_batch_can_be_learnt(photos, tmp_path):
     batch = next(run.stream)
     values = []
     for step in range(60):
-        losses = generator_losses(run, 0, run.player.module(batch.lq_01), batch)
+        losses = generator_losses(run, 0, run.task.attempt(run.player.module, batch, 0))
         run.accelerator.backward(losses.total)
         optimiser_step(run.player, run.accelerator, step)
         values.append(float(losses.total.detach()))

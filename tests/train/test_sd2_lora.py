@@ -318,7 +318,7 @@ def test_validation_measures_the_middle_and_each_terms_gradient_can_be_seen(tiny
     )  # fmt: skip
     run = build(config)
     assert run.pairs is not None
-    assert [tuple(batch.hq_01.shape) for batch in run.pairs.by_recipe["light"]] == [(1, 3, 64, 64)]
+    assert [tuple(batch.hq.shape) for batch in run.pairs.by_recipe["light"]] == [(1, 3, 64, 64)]
     train(config)
     text = (config.output_dir / "scalars.csv").read_text()
     assert "val/light/psnr_y" in text

@@ -158,8 +158,8 @@ def take(source: PairStream, count: int) -> list[Batch]:
 
 def assert_same(left: list[Batch], right: list[Batch]) -> None:
     for a, b in zip(left, right, strict=True):
-        assert torch.equal(a.hq_01, b.hq_01)
-        assert torch.equal(a.lq_01, b.lq_01)
+        assert torch.equal(a.hq, b.hq)
+        assert torch.equal(a.lq, b.lq)
         assert a.prompts == b.prompts
 
 
@@ -193,7 +193,7 @@ def test_every_source_resumes_exactly_with_and_without_workers(make, tmp_path):
 def test_processes_get_different_pictures_of_an_epoch(make, tmp_path):
     config = replace(make(tmp_path), hflip=False, rot90=False, crop=Crop.center)
     ranks = [take(stream(config, rank=rank, processes=3), 1)[0] for rank in range(3)]
-    seen = {tuple(hq.flatten().tolist()) for batch in ranks for hq in batch.hq_01}
+    seen = {tuple(hq.flatten().tolist()) for batch in ranks for hq in batch.hq}
     assert len(seen) == COUNT
 
 
@@ -440,12 +440,12 @@ def test_validation_reads_every_source_with_its_prompts_and_partners(make, tmp_p
     for batches in pairs.values():
         assert len(batches) == 2
         for batch in batches:
-            assert batch.hq_01.shape == (1, 3, 32, 48)
-            assert batch.lq_01.shape == (1, 3, 16, 24)
+            assert batch.hq.shape == (1, 3, 32, 48)
+            assert batch.lq.shape == (1, 3, 16, 24)
             assert len(batch.prompts) == 1
     if make is make_pairs:
-        means = torch.nn.functional.avg_pool2d(pairs["given"][1].hq_01, SCALE)
-        torch.testing.assert_close(pairs["given"][1].lq_01, means, atol=1.01 / 255, rtol=0)
+        means = torch.nn.functional.avg_pool2d(pairs["given"][1].hq, SCALE)
+        torch.testing.assert_close(pairs["given"][1].lq, means, atol=1.01 / 255, rtol=0)
 
 
 def test_validation_passes_over_torn_pictures_and_names_its_own_keys(tmp_path, caplog):

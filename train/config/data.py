@@ -9,6 +9,7 @@ from pathlib import Path
 from hypir_core.config import strict
 
 from .checks import at_least, raise_all
+from .physics import PhysicsConfig
 from .source import SourceConfig
 
 
@@ -80,6 +81,8 @@ class DataConfig:
 
     __pydantic_config__ = strict
 
+    kind: str | None = None
+    """A modality, whose settings these are laid on: a name in ``train/modalities`` (sentinel2, medical_mri …)."""
     root: Path | None = None
     """Folder of pictures (searched with its sub-folders), list of them, or shards; see `SourceConfig`."""
     source: SourceConfig = field(default_factory=SourceConfig)
@@ -90,8 +93,9 @@ class DataConfig:
     batch_size: int = 16
     """Samples per process and forward pass."""
     crop: Crop = Crop.random
-    crop_px: int = 128
-    """Side of the high-quality crop; the low-quality one is smaller by the generator's scale."""
+    crop_px: int | tuple[int, ...] = 128
+    """Side of the high-quality crop, or one for every axis ([16, 128, 128]); the low-quality one is smaller by the
+    generator's scale."""
     margin_px: int = 0
     """Cut so much more on every side, degrade, and cut it off, so that no degradation sees the crop's border."""
     shrink: tuple[float, float] = (1.0, 1.0)
@@ -100,8 +104,17 @@ class DataConfig:
     """How often that shrink happens."""
     hflip: bool = True
     rot90: bool = False
-    """Also flip vertically and transpose, with probability ½ each."""
+    """Also flip vertically and, where the crop is square, transpose, with probability ½ each."""
+    flip_slices: bool = False
+    """Volumes: also flip along the first axis, with probability ½."""
+    elastic: float = 0.0
+    """Bend pairs smoothly by at most this share of the crop; 0 leaves them. 0.05 is much."""
+    noise: float = 0.0
+    """Normal noise on the low-quality half, deviation as a share of white (of the deviation of its own values for
+    scenes and volumes); 0 adds none."""
     degrade: tuple[RecipeShare, ...] = (RecipeShare(recipe="realesrgan"),)
+    physics: PhysicsConfig | None = None
+    """A microscope measures the pictures, instead of `degrade`."""
     sharpen_target: bool = False
     """Sharpen the target as the recipe says: crisper results, less faithful."""
     degrade_on: DegradeOn = DegradeOn.worker
@@ -121,8 +134,14 @@ class DataConfig:
             [
                 *self._pair_problems(),
                 *self._margin_problems(),
-                *at_least(self, 1, "batch_size", "crop_px"),
-                *at_least(self, 0, "workers", "cache_mb", "margin_px"),
+                *at_least(self, 1, "batch_size"),
+                *(
+                    []
+                    if min(_sides(self.crop_px), default=0) >= 1
+                    else [f"crop_px must be 1 or more, got {self.crop_px}"]
+                ),
+                *at_least(self, 0, "workers", "cache_mb", "margin_px", "noise"),
+                *([] if 0 <= self.elastic < 0.5 else [f"elastic must lie in [0, 0.5), got {self.elastic}"]),
                 *(
                     [f"prompt_dropout must lie in [0, 1], got {self.prompt_dropout}"]
                     if not 0 <= self.prompt_dropout <= 1
@@ -157,9 +176,16 @@ class DataConfig:
         return {f"data.roots.{number}.root": share for number, share in enumerate(self.roots)}
 
     @property
-    def whole_px(self) -> int:
-        """Return the side of the crop with the margin on both sides."""
-        return self.crop_px + 2 * self.margin_px
+    def bounded(self) -> bool:
+        """Whether values lie in [0,1], as those of pictures do and those of scenes and volumes do not."""
+        return all(share.source.bounded_at(share.root) for share in self.places.values())
+
+    @property
+    def whole_px(self) -> int | tuple[int, ...]:
+        """Return the side of the crop with the margin on both sides, or one for every axis."""
+        if isinstance(self.crop_px, int):
+            return self.crop_px + 2 * self.margin_px
+        return tuple(side + 2 * self.margin_px for side in self.crop_px)
 
     def _root_problems(self) -> list[str]:
         if self.root is None and not self.roots:
@@ -213,3 +239,7 @@ class DataConfig:
         if reuse > 1 and self.batch_size % reuse:
             return [f"batch_size must divide by pool.reuse, got {self.batch_size} and {reuse}"]
         return []
+
+
+def _sides(crop_px: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (crop_px,) if isinstance(crop_px, int) else crop_px

@@ -11,11 +11,26 @@ from hypir_core.errors import ConfigError, UnknownNameError, nearest_hint
 
 PRESETS = Path(__file__).parent.parent / "presets"
 
+MODALITIES = Path(__file__).parent.parent / "modalities"
+"""Settings that a kind of data starts from, one file each: ``data.kind`` names it."""
+
 NAMED_PARTS = ("discriminators", "losses")
 """Keys whose entries have names of one's own, so that ``null`` can take one away."""
 
 PATH_KEYS = frozenset(
-    {"base_model", "root", "lq_root", "path_prefix", "weights", "backbone", "lora", "recipe", "recipes"}
+    {
+        "base_model",
+        "root",
+        "lq_root",
+        "path_prefix",
+        "weights",
+        "backbone",
+        "lora",
+        "recipe",
+        "recipes",
+        "statistics",
+        "psf",
+    }
 )
 """Last parts of the keys whose texts may be files or folders beside the preset."""
 
@@ -23,6 +38,22 @@ PATH_KEYS = frozenset(
 def preset_names() -> tuple[str, ...]:
     """Return the names of the presets in ``train/presets``, sorted."""
     return tuple(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+
+
+def with_modality(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings on top of those of the modality that ``data.kind`` names, if it names one.
+
+    Raises:
+        UnknownNameError: there is no such modality.
+    """
+    data = settings.get("data")
+    kind = data.get("kind") if isinstance(data, Mapping) else None
+    if kind is None:
+        return dict(settings)
+    known = tuple(sorted(path.stem for path in MODALITIES.glob("*.yaml")))
+    if kind not in known:
+        raise UnknownNameError("data.kind", str(kind), known)
+    return _lay_on(load_yaml(MODALITIES / f"{kind}.yaml"), settings)
 
 
 def find_preset(preset: str) -> Path:
@@ -47,12 +78,27 @@ def find_preset(preset: str) -> Path:
 
 
 def read_preset(path: Path) -> dict[str, Any]:
-    """Read a preset. A relative path that leads to something from the preset's own folder is taken from there.
+    """Read a preset, YAML or JSON; ``extends: NAME`` lays it on another one.
+
+    A relative path that leads to something from the preset's own folder is taken from there.
 
     Raises:
-        ConfigError: the file cannot be read, or is no mapping.
+        ConfigError: the file cannot be read, is no mapping, or extends itself on a way around.
+        UnknownNameError: it extends a preset that does not exist.
     """
-    return {key: _from_folder(key, value, path.parent) for key, value in load_yaml(path).items()}
+    return _read_on(path, ())
+
+
+def _read_on(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in before:
+        raise ConfigError(f"{path}: extends itself; name another preset")
+    settings = {key: _from_folder(key, value, path.parent) for key, value in load_yaml(path).items()}
+    base = settings.pop("extends", None)
+    if base is None:
+        return settings
+    beside = path.parent / str(base)
+    found = find_preset(str(beside) if beside.is_file() else str(base))
+    return _lay_on(_read_on(found, (*before, path.resolve())), settings)
 
 
 def apply_assignments(settings: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from hypir_core.errors import ConfigError
 from hypir_core.image.resize import resize
 
 from ..config import Crop, DataConfig
+from .axes import Scale, scales_of
+from .elastic import elastic
 from .levels import from_01, moved, to_01
 from .seeds import below, uniform
 from .source import Item
+
+VOLUME_NDIM = 4
+"""Of a volume [c z y x]."""
 
 LARGEST_FIT = 1 / 0.7
 """fit_random shrinks the short side to at most this many crops; the range of HYPIR's random crop."""
 
 
-def cut(item: Item, config: DataConfig, *, scale: int, generator: torch.Generator) -> Item:
-    """Crop and flip a picture, and its low-quality partner at the same place.
+def cut(item: Item, config: DataConfig, *, scale: Scale, generator: torch.Generator) -> Item:
+    """Crop and turn a picture or volume, and its low-quality partner and mask at the same place.
 
-    Shapes: [c h w] → [c side side] at the same depth, the partner 1/scale of it. The side is crop_px, and where
+    Shapes: [c *cells] → [c *sides] at the same depth, the partner 1/scale of it. The side is crop_px, and where
     the low-quality half is still to be made crop_px with the margin around it. Crops of pairs begin at
-    multiples of `scale`, so that both halves show the same; they are never shrunk.
+    multiples of `scale`, so that both halves show the same; they are never shrunk. Turns are of the last two axes.
     """
     if config.crop is not Crop.none:
         item = _crop(item, config, scale, generator)
@@ -34,29 +40,53 @@ def cut(item: Item, config: DataConfig, *, scale: int, generator: torch.Generato
     if config.rot90:
         if uniform(generator) < 0.5:
             item = _both(item, lambda image: image.flip(-2))
-        if uniform(generator) < 0.5:
+        if uniform(generator) < 0.5 and item.hq.shape[-1] == item.hq.shape[-2]:
             item = _both(item, lambda image: image.transpose(-1, -2))
+    if config.flip_slices and item.hq.ndim == VOLUME_NDIM and uniform(generator) < 0.5:
+        item = _both(item, lambda image: image.flip(-3))
+    if config.elastic:
+        item = elastic(item, config.elastic, scale=scale, generator=generator)
     return _both(item, lambda image: image.contiguous())
 
 
-def _crop(item: Item, config: DataConfig, scale: int, generator: torch.Generator) -> Item:
-    given = item.lq is not None
-    side = config.crop_px if given else config.whole_px
-    drawn_px = _window_px(item.hq, side, config, generator)
-    window = side if given else drawn_px
-    grain = scale if given else 1
-    free_h, free_w = ((length - window) // grain for length in item.hq.shape[-2:])
-    if config.crop in {Crop.center, Crop.fit_center}:
-        top, left = free_h // 2 * grain, free_w // 2 * grain
+def _crop(item: Item, config: DataConfig, scale: Scale, generator: torch.Generator) -> Item:
+    given, axes = item.lq is not None, item.hq.ndim - 1
+    sides = scales_of(config.crop_px if given else config.whole_px, axes)
+    factors = scales_of(scale, axes)
+    if axes == 2 and sides[0] == sides[1]:
+        drawn_px = _window_px(item.hq, sides[0], config, generator)
+        windows = sides if given else (drawn_px, drawn_px)
     else:
-        top, left = below(generator, free_h + 1) * grain, below(generator, free_w + 1) * grain
-    hq = item.hq[:, top : top + window, left : left + window]
-    if window != side:
-        hq = from_01(resize(to_01(hq)[None], (side, side))[0], hq.dtype)
+        windows = sides
+    if any(window > length for window, length in zip(windows, item.hq.shape[1:], strict=True)):
+        raise ConfigError(
+            f"data.crop_px: {list(windows)} is larger than what is cut, {list(item.hq.shape[1:])}; lower it, or raise "
+            "data.source.tile_px"
+        )
+    grains = factors if given else (1,) * axes
+    free = [
+        (length - window) // grain
+        for length, window, grain in zip(item.hq.shape[1:], windows, grains, strict=True)
+    ]
+    if config.crop in {Crop.center, Crop.fit_center}:
+        starts = [each // 2 * grain for each, grain in zip(free, grains, strict=True)]
+    else:
+        starts = [below(generator, each + 1) * grain for each, grain in zip(free, grains, strict=True)]
+    hq = part(item.hq, starts, windows)
+    valid = None if item.valid is None else part(item.valid, starts, windows)
+    if windows != sides:
+        hq = from_01(resize(to_01(hq)[None], (sides[0], sides[1]))[0], hq.dtype)
     if item.lq is None:
-        return replace(item, hq=hq)
-    top, left, side = top // scale, left // scale, side // scale
-    return replace(item, hq=hq, lq=item.lq[:, top : top + side, left : left + side])
+        return replace(item, hq=hq, valid=valid)
+    lq = part(item.lq, *([n // k for n, k in zip(each, factors, strict=True)] for each in (starts, windows)))
+    return replace(item, hq=hq, lq=lq, valid=valid)
+
+
+def part(image: Tensor, starts: Sequence[int], sizes: Sequence[int]) -> Tensor:
+    """Return a box of [c *cells]."""
+    for axis, (start, size) in enumerate(zip(starts, sizes, strict=True), 1):
+        image = image.narrow(axis, start, size)
+    return image
 
 
 def _window_px(hq: Tensor, side: int, config: DataConfig, generator: torch.Generator) -> int:
@@ -74,12 +104,16 @@ def _window_px(hq: Tensor, side: int, config: DataConfig, generator: torch.Gener
 
 def _both(item: Item, change: Callable[[Tensor], Tensor]) -> Item:
     return replace(
-        item, hq=moved(item.hq, change), lq=moved(item.lq, change) if item.lq is not None else None
+        item,
+        hq=moved(item.hq, change),
+        lq=moved(item.lq, change) if item.lq is not None else None,
+        valid=change(item.valid) if item.valid is not None else None,
     )
 
 
 def without_margin(image: Tensor, margin_px: int) -> Tensor:
-    """Cut `margin_px` off every side of [c h w]."""
+    """Cut `margin_px` off every side of [c *cells]."""
     if not margin_px:
         return image
-    return image[:, margin_px:-margin_px, margin_px:-margin_px].contiguous()
+    sizes = [size - 2 * margin_px for size in image.shape[1:]]
+    return part(image, [margin_px] * len(sizes), sizes).contiguous()

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypir_core.errors import ImageFileError
+import torch
+
+from hypir_core.errors import ConfigError, ImageFileError
 
 from .channels import read_channels, read_channels_size
 from .endings import printable
 from .pictures import Fit
-from .source import COLOUR, Channels, Item
+from .source import COLOUR, Channels, Item, Weights
 from .usable import misfit, nothing_usable, report_skipped, split_usable
 
 
@@ -25,6 +27,8 @@ class Row:
     path: Path
     lq_path: Path | None = None
     prompt: str = ""
+    weight: float = 1.0
+    """How often it is drawn, relative to the others."""
     problem: str = ""
     """Why it cannot be used, where that is known already."""
 
@@ -41,6 +45,7 @@ class PictureFiles:
     hash: str
     """SHA-256 over the names and byte sizes, and the partners' and prompts where there are any."""
     channels: Channels = COLOUR
+    weights: Weights | None = None
 
     @property
     def left_out(self) -> int:
@@ -101,7 +106,13 @@ def check_files(
     digest = hashlib.sha256()
     for row in usable:
         digest.update("\0".join(_identity(row)).encode("utf-8", "backslashreplace") + b"\n")
-    return PictureFiles(where, tuple(usable), fit, paired, skipped, digest.hexdigest(), channels)
+    weights = None
+    if any(row.weight != 1 for row in usable):
+        numbers = torch.tensor([row.weight for row in usable], dtype=torch.float64)
+        if not float(numbers.sum()) > 0:
+            raise ConfigError(f"{key}: no usable picture of {where} has a weight above 0")
+        weights = Weights(numbers)
+    return PictureFiles(where, tuple(usable), fit, paired, skipped, digest.hexdigest(), channels, weights)
 
 
 def _file_problem(row: Row, fit: Fit, channels: Channels) -> str:
@@ -123,6 +134,8 @@ def _identity(row: Row) -> Iterator[str]:
         yield _size_bytes(row.lq_path)
     if row.prompt:
         yield row.prompt
+    if row.weight != 1:
+        yield repr(row.weight)
 
 
 def _size_bytes(path: Path) -> str:

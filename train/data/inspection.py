@@ -18,7 +18,8 @@ from .opening import open_source
 from .pairs import PairSequence
 from .source import Source
 from .usable import SHOWN
-from .wanted import channels_of, scale_of
+from .viewing import for_screen
+from .wanted import channels_of, dims_of, scale_of
 
 SHEET = "data_pairs.png"
 LOOKED_AT = 100
@@ -66,9 +67,17 @@ def inspect_data(config: TrainConfig, *, pairs: int, decode_all: bool) -> list[s
     """
     check_data(config)
     data, scale = config.data, scale_of(config.generator)
-    source = open_source(data, scale=scale, channels=channels_of(config.generator))
+    dims = dims_of(config.generator)
+    source = open_source(data, scale=scale, channels=channels_of(config.generator), dims=dims)
     decoded = _decode(source, len(source) if decode_all else LOOKED_AT)
-    mixture = build_mixture(data.degrade, scale=scale, sharpen_target=data.sharpen_target)
+    mixture = build_mixture(
+        data.degrade,
+        scale=scale,
+        sharpen_target=data.sharpen_target,
+        bounded=data.bounded,
+        noise=data.noise,
+        physics=data.physics,
+    )
     sequence = PairSequence(source, data, mixture, seed=config.seed)
     sheet = _write_sheet(config.output_dir, [_labelled(sequence, index) for index in range(pairs)])
     return [*_summary(data, source, decoded), f"pairs       {pairs} in {sheet}: low quality, target"]
@@ -95,9 +104,12 @@ def _labelled(sequence: PairSequence, index: int) -> LabelledPair:
     item, label = sequence.pair(index)
     if item.lq is None:
         raise AssertionError("a pair has both halves")
-    hq_size, lq_size = (f"{image.shape[-1]}×{image.shape[-2]}" for image in (item.hq, item.lq))
+    hq_size, lq_size = ("×".join(map(str, image.shape[:0:-1])) for image in (item.hq, item.lq))
+    hq, lq = item.hq, item.lq
+    if not sequence.config.bounded or hq.ndim > 3:
+        lq, hq = for_screen((lq, hq), bands=None, bounded=sequence.config.bounded)
     lines = (f"{index}  {sequence.source.name(number)}  {lq_size} → {hq_size}", label)
-    return LabelledPair(item.hq, item.lq, (*lines, f"“{item.prompt}”") if item.prompt else lines)
+    return LabelledPair(hq, lq, (*lines, f"“{item.prompt}”") if item.prompt else lines)
 
 
 def _write_sheet(folder: Path, pairs: list[LabelledPair]) -> Path:

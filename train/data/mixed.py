@@ -41,6 +41,11 @@ class Mixed:
         return Mixed(tuple(parts), starts, digest.hexdigest())
 
     @property
+    def weights(self) -> None:
+        """Have none of its own: each part is drawn from by its own."""
+        return
+
+    @property
     def where(self) -> str:
         """Name all places, for messages."""
         return ", ".join(part.source.where for part in self.parts)

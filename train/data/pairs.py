@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from hypir_core.errors import ConfigError, HypirError, ImageFileError
 
 from ..config import DataConfig, DegradeOn
-from .batch import Samples
+from .axes import scales_of
+from .batch import Samples, all_valid, stacked_light
 from .cropping import cut, without_margin
 from .degrading import Made, Mixture
 from .levels import alike
@@ -35,8 +36,12 @@ class Crops:
     lq: Tensor | None
     """[n c h/scale w/scale]; None where all of them are still to be made."""
     prompts: tuple[str, ...]
+    valid: Tensor | None
+    """bool [n 1 *cells]; None: everywhere."""
     unusable: tuple[str, ...]
     """Pictures that could not be used since the last time: which, and why."""
+    light: Tensor | None = None
+    """float32 [n 4], as `Item.light`; None: nobody knows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +68,8 @@ class PairSequence(Dataset["Crops | Failed"]):
 
     def __getitem__(self, indexes: Sequence[int]) -> Crops | Failed:  # pyright: ignore[reportIncompatibleMethodOverride]  # DataLoader with batch_size=None passes the sampler's item
         try:
-            made = [self.pair(index)[0] if self._whole else self.crop(index) for index in indexes]
+            whole = self._whole or self.source.paired
+            made = [self.pair(index)[0] if whole else self.crop(index) for index in indexes]
         except HypirError as err:
             return Failed(err, self._report())
         lq = [item.lq for item in made if item.lq is not None]
@@ -72,7 +78,9 @@ class PairSequence(Dataset["Crops | Failed"]):
             torch.stack(alike([item.hq for item in made])),
             torch.stack(alike(lq)) if lq else None,
             tuple(item.prompt for item in made),
+            _masks(made),
             self._report(),
+            stacked_light([item.light for item in made]),
         )
 
     def pair(self, index: int) -> tuple[Item, str]:
@@ -83,9 +91,10 @@ class PairSequence(Dataset["Crops | Failed"]):
         """
         item = self.crop(index)
         if item.lq is not None:
-            return item, "given"
+            noisy = self.mixture.noisy(item.lq, generator_for(self.seed, "noise", index))
+            return replace(item, lq=noisy), "given"
         made = self.degrade(item.hq, index)
-        return Item(made.hq, made.lq, item.prompt), made.label
+        return Item(made.hq, made.lq, item.prompt, item.valid, made.light), made.label
 
     def crop(self, index: int) -> Item:
         """Return the crop of sample `index` before anything is done to its quality, with margin and prompt."""
@@ -93,23 +102,28 @@ class PairSequence(Dataset["Crops | Failed"]):
         dropped = uniform(generator_for(self.seed, "prompt", index)) < self.config.prompt_dropout
         generator = generator_for(self.seed, "crop", index)
         cropped = cut(item, self.config, scale=self.mixture.scale, generator=generator)
-        return Item(cropped.hq, cropped.lq, "" if dropped else item.prompt)
+        return replace(cropped, prompt="" if dropped else item.prompt)
 
     def degrade(self, hq: Tensor, index: int) -> Made:
         """Make the low-quality half of sample `index` from its crop [c h w], where that is; cut the margin off."""
         made = self.mixture.make(hq, generator_for(self.seed, "degrade", index))
+        made = replace(made, lq=self.mixture.noisy(made.lq, generator_for(self.seed, "noise", index)))
         margin_px = self.config.margin_px
+        if not margin_px:
+            return made
         target = without_margin(made.hq, margin_px)
-        return Made(target, without_margin(made.lq, margin_px // self.mixture.scale), made.label)
+        least = min(scales_of(self.mixture.scale, hq.ndim - 1))
+        return replace(made, hq=target, lq=without_margin(made.lq, margin_px // least))
 
     def complete(self, crops: Crops, device: torch.device) -> Samples:
         """Return whole samples; a missing low-quality half is made on `device`, one sample at a time."""
         if crops.lq is not None:
-            return Samples(crops.indexes, crops.hq, crops.lq, crops.prompts)
+            return Samples(crops.indexes, crops.hq, crops.lq, crops.prompts, crops.valid, crops.light)
         pictures = crops.hq.to(device, non_blocking=True)
         made = [self.degrade(hq, index) for hq, index in zip(pictures, crops.indexes.tolist(), strict=True)]
         hq, lq = (torch.stack(alike(halves)) for halves in zip(*((m.hq, m.lq) for m in made), strict=True))
-        return Samples(crops.indexes, hq, lq, crops.prompts)
+        light = stacked_light([m.light for m in made])
+        return Samples(crops.indexes, hq, lq, crops.prompts, crops.valid, light)
 
     def picture(self, index: int) -> tuple[int, Item]:
         """Return the number in the source, and the picture, that sample `index` is cut from.
@@ -149,6 +163,13 @@ class PairSequence(Dataset["Crops | Failed"]):
         """Return what became unusable since the last call."""
         report, self._to_report = tuple(self._to_report), []
         return report
+
+
+def _masks(items: Sequence[Item]) -> Tensor | None:
+    """Return the masks of all of them [n 1 *cells], or None where none has one."""
+    if all(item.valid is None for item in items):
+        return None
+    return torch.stack(all_valid([item.valid for item in items], [item.hq for item in items], axis=0))
 
 
 class IndexBlocks:

@@ -16,6 +16,8 @@ from hypir_core.errors import ImageFileError
 from hypir_core.files.formats import HEAD_BYTES, recognise
 from hypir_core.files.reading import read_picture_of, read_size_of
 
+from .axes import Scale, scales_of
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
@@ -27,7 +29,7 @@ class Fit:
     """The setting that asks for it, for messages."""
     exact: bool = False
     """Both sides must be `least_px`."""
-    scale: int = 1
+    scale: Scale = 1
     """High-quality pixels per pixel of a given low-quality partner."""
 
     def problem(self, width: int, height: int) -> str:
@@ -41,7 +43,8 @@ class Fit:
 
     def pair_problem(self, width: int, height: int, lq_width: int, lq_height: int) -> str:
         """Return why a picture and its low-quality partner cannot be used together, or nothing."""
-        if (width, height) == (lq_width * self.scale, lq_height * self.scale):
+        down, across = scales_of(self.scale, 2)
+        if (width, height) == (lq_width * across, lq_height * down):
             return ""
         return (
             f"is {width}×{height} px and its low-quality partner {lq_width}×{lq_height} px; "

@@ -65,6 +65,11 @@ class Shards:
     channels: Channels = COLOUR
     paired: bool = field(default=False, init=False)
 
+    @property
+    def weights(self) -> None:
+        """Have none: every sample is drawn alike."""
+        return
+
     def __len__(self) -> int:
         return len(self.samples)
 

@@ -26,10 +26,23 @@ class Item:
     """One picture as its source holds it."""
 
     hq: Tensor
-    """[c h w] at the depth of the file (uint8, uint16, or float32 in [0,1]), upright."""
+    """[c *cells] at the depth of the file (uint8, uint16, or float32: pictures in [0,1], scenes in their own
+    values), upright."""
     lq: Tensor | None = None
-    """Its own low-quality partner [c h/scale w/scale]; None where it is still to be made."""
+    """Its own low-quality partner [c *cells/scale]; None where it is still to be made."""
     prompt: str = ""
+    valid: Tensor | None = None
+    """bool [1 *cells], true where the target has data; None: everywhere."""
+    light: Tensor | None = None
+    """[4] of `measured.Exposed`, where a microscope measured the low-quality half."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """How often each picture of a source is drawn, relative to the others."""
+
+    numbers: Tensor
+    """float64 [n], 0 or more, not all 0."""
 
 
 class Source(Protocol):
@@ -58,6 +71,11 @@ class Source(Protocol):
     @property
     def paired(self) -> bool:
         """Whether every item brings its own low-quality partner."""
+        ...
+
+    @property
+    def weights(self) -> Weights | None:
+        """How often each is drawn; None: all alike, each once in every epoch."""
         ...
 
     def __len__(self) -> int: ...

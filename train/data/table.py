@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ def open_list(
     nothing = [None] * len(names)
     partners = table.columns[config.lq_column] if config.lq_column else nothing
     prompts = table.columns[config.prompt_column] if config.prompt_column else nothing
-    cells = zip(names, partners, prompts, strict=True)
+    weights = table.columns[config.weight_column] if config.weight_column else nothing
+    cells = zip(names, partners, prompts, weights, strict=True)
     return check_files(
         [_row(number, start, *row, paired=config.paired) for number, row in enumerate(cells, 1)],
         where=printable(str(path)),
@@ -65,6 +67,7 @@ def _wanted(config: SourceConfig) -> dict[str, str]:
         "path_column": config.path_column,
         "lq_column": config.lq_column,
         "prompt_column": config.prompt_column,
+        "weight_column": config.weight_column,
     }
     return {setting: name for setting, name in wanted.items() if name is not None}
 
@@ -80,7 +83,7 @@ def _check_columns(path: Path, table: Table, config: SourceConfig, key: str) -> 
         raise ConfigError(missing)
 
 
-def _row(number: int, start: Path, name: Any, partner: Any, prompt: Any, *, paired: bool) -> Row:
+def _row(number: int, start: Path, name: Any, partner: Any, prompt: Any, weight: Any, *, paired: bool) -> Row:
     if not isinstance(name, str) or not name:
         return Row(f"row {number}", start, problem=f"has no path, but {name!r}")
     shown = printable(name)
@@ -88,7 +91,13 @@ def _row(number: int, start: Path, name: Any, partner: Any, prompt: Any, *, pair
         return Row(shown, start / name, problem=f"has no path of a partner, but {partner!r}")
     if prompt is not None and not isinstance(prompt, str):
         return Row(shown, start / name, problem=f"has a prompt that is not text: {prompt!r}")
-    return Row(shown, start / name, start / partner if paired else None, prompt or "")
+    try:
+        often = 1.0 if weight is None else float(weight)
+    except (TypeError, ValueError):
+        often = -1.0
+    if not 0 <= often < math.inf:
+        return Row(shown, start / name, problem=f"has a weight that is no number of 0 or more: {weight!r}")
+    return Row(shown, start / name, start / partner if paired else None, prompt or "", weight=often)
 
 
 def _read_table(path: Path, wanted: dict[str, str], key: str) -> Table:

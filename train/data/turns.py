@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .mixed import Mixed
 from .seeds import generator_for
-from .source import Source
+from .source import Source, Weights
 
 BLOCK = 1000
 """Samples in which the places of a mixture have exactly their shares, to a thousandth."""
@@ -39,14 +39,14 @@ def turn(source: Source, index: int, *, seed: int) -> Turn:
     """
     if not isinstance(source, Mixed):
         epoch, place = divmod(index, len(source))
-        return Turn(_epoch_order(len(source), seed, epoch, ()), place, 0, source.where)
+        return Turn(_order(source, seed, epoch, ()), place, 0, source.where)
     shares = shares_of([part.weight for part in source.parts])
     block, at = divmod(index, BLOCK)
     chosen, before = _block_order(shares, seed, block)
     part = int(chosen[at])
     count = len(source.parts[part].source)
     epoch, place = divmod(block * shares[part] + int(before[at]), count)
-    order = _epoch_order(count, seed, epoch, (part,))
+    order = _order(source.parts[part].source, seed, epoch, (part,))
     return Turn(order, place, source.starts[part], source.parts[part].source.where)
 
 
@@ -72,6 +72,22 @@ def _block_order(shares: tuple[int, ...], seed: int, block: int) -> tuple[Tensor
         mine = chosen == place
         before[mine] = torch.arange(int(mine.sum()))
     return chosen, before
+
+
+def _order(source: Source, seed: int, epoch: int, part: tuple[int, ...]) -> Tensor:
+    """Return the order of an epoch; with weights some pictures come several times in it and others not."""
+    if (weights := source.weights) is None:
+        return _epoch_order(len(source), seed, epoch, part)
+    return _drawn_order(weights, seed, epoch, part)
+
+
+@lru_cache(maxsize=16)
+def _drawn_order(weights: Weights, seed: int, epoch: int, part: tuple[int, ...]) -> Tensor:
+    # By hand rather than by torch.multinomial, which takes 2^24 categories at most.
+    bounds = weights.numbers.cumsum(0)
+    generator = generator_for(seed, "weighted epoch", epoch, *part)
+    drawn = torch.rand(len(bounds), generator=generator, dtype=torch.float64) * bounds[-1]
+    return torch.searchsorted(bounds, drawn, right=True).clamp(max=len(bounds) - 1)
 
 
 @lru_cache(maxsize=16)

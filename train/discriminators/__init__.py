@@ -1,6 +1,6 @@
 """Discriminators and the adversarial losses they are trained with."""
 
-from .catalog import ADVERSARIAL, DISCRIMINATORS, AdversarialLoss
+from .catalog import ADVERSARIAL, DISCRIMINATORS, AdversarialLoss, register_discriminator
 from .judgement import Judgement, Logits
 from .rival import Rival, build_rivals
 
@@ -12,4 +12,5 @@ __all__ = [
     "Logits",
     "Rival",
     "build_rivals",
+    "register_discriminator",
 ]

@@ -52,6 +52,8 @@ class Bce:
     """What the discriminator should say of real images; below 1 it stays unsure."""
     generator_label: float = 0.8
     """What the generator wants to hear. At 0.8 its gradient turns round beyond logits of ln 4; 1 never does."""
+    halve: bool = False
+    """Halve the discriminator's loss, as OpenSR does."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -68,9 +70,10 @@ class Bce:
 
     def for_discriminator(self, fake: Logits, real: Logits) -> Tensor:
         """Return the discriminator's loss."""
-        return _over_levels(lambda d: _cross_entropy(d, 0), fake) + _over_levels(
+        both = _over_levels(lambda d: _cross_entropy(d, 0), fake) + _over_levels(
             lambda d: _cross_entropy(d, self.real_label), real
         )
+        return both / 2 if self.halve else both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,22 +98,57 @@ class LeastSquares:
 class Relativistic:
     """Relativistic average: which is more real, on average? (Jolicoeur-Martineau, arXiv 1807.00734, eq. 8 f.).
 
-    D: E H(D(x) − E D(x̂), 1) + E H(D(x̂) − E D(x), 0), with H as in `Bce`; G swaps the labels. The means are
-    those of each process's own batch.
+    D: E H(D(x) − E D(x̂), real_label) + E H(D(x̂) − E D(x), 0), with H as in `Bce`; G swaps the two, with label 1. The
+    means are those of each process's own batch.
     """
 
     __pydantic_config__ = strict
     needs_real: ClassVar[bool] = True
 
+    real_label: float = 1.0
+    """What the discriminator should say of real images; below 1 it stays unsure."""
+    halve: bool = False
+    """Halve the generator's loss, as OpenSR does."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.real_label <= 1:
+            raise ConfigError(f"real_label must lie in (0, 1], got {self.real_label}")
+
     def for_generator(self, fake: Logits, real: Logits) -> Tensor:
         """Return the generator's loss."""
-        return self.for_discriminator(real, fake)
+        both = _relative(real, fake, label=1.0)
+        return both / 2 if self.halve else both
 
     def for_discriminator(self, fake: Logits, real: Logits) -> Tensor:
         """Return the discriminator's loss."""
-        return _over_levels(
-            lambda f, r: _cross_entropy(r - f.mean(), 1) + _cross_entropy(f - r.mean(), 0), fake, real
-        )
+        return _relative(fake, real, label=self.real_label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wasserstein:
+    """G: −E D(x̂). D: E D(x̂) − E D(x) (Arjovsky et al., arXiv 1701.07875, eq. 3); the logits have no bound.
+
+    Nothing here keeps the discriminator Lipschitz: give it `r1`, or spectral norm.
+    """
+
+    __pydantic_config__ = strict
+    needs_real: ClassVar[bool] = False
+
+    def for_generator(self, fake: Logits, real: Logits) -> Tensor:
+        """Return the generator's loss; `real` is not read."""
+        return _over_levels(lambda d: -d.mean(), fake)
+
+    def for_discriminator(self, fake: Logits, real: Logits) -> Tensor:
+        """Return the discriminator's loss."""
+        return _over_levels(lambda f, r: f.mean() - r.mean(), fake, real)
+
+
+def _relative(lower: Logits, upper: Logits, *, label: float) -> Tensor:
+    return _over_levels(
+        lambda low, up: _cross_entropy(up - low.mean(), label) + _cross_entropy(low - up.mean(), 0),
+        lower,
+        upper,
+    )
 
 
 def _over_levels(loss: Callable[..., Tensor], *logits: Logits) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -26,19 +27,34 @@ class AdversarialLoss(Protocol):
         ...
 
 
-DISCRIMINATORS: Registry[Any] = Registry("discriminator")
+DISCRIMINATORS: Registry[Any] = Registry("discriminator", group="onestep_restore.discriminators")
 """Name → module class with its options dataclass as `Options`, which is all that its constructor takes.
 
-``forward(image_pm1, *, with_features=False)`` takes [b c h w], [-1,1], and returns a `Judgement`; `in_file` is
+``forward(image_pm1, *, with_features=False)`` takes [b c *cells], [-1,1], and returns a `Judgement`; `in_file` is
 the part that a weight file holds.
 """
 
 for _name, _target, _summary in (
     ("patch", ".patch:PatchDiscriminator", "PatchGAN, at one or several scales; a logit per patch"),
     ("unet", ".unet:UNetDiscriminator", "U-Net with spectral norm; a logit per pixel"),
+    ("standard", ".standard:StandardDiscriminator", "SRGAN's: one logit for the image, spectral norm"),
+    (
+        "patchgan",
+        ".patchgan:PatchGanDiscriminator",
+        "PatchGAN with instance or batch norms; a logit per patch",
+    ),
+    ("esrgan", ".esrgan:EsrganDiscriminator", "ESRGAN's: deeper, one logit for the image"),
     ("clip_convnext", ".clip_convnext:ClipConvNextDiscriminator", "trained heads on a frozen CLIP ConvNeXt"),
 ):
     DISCRIMINATORS.add(_name, lazy(_target, __package__), summary=_summary, lazy=True)
+
+D = TypeVar("D", bound=Callable[..., Any])
+
+
+def register_discriminator(name: str, *, summary: str = "") -> Callable[[D], D]:
+    """Return a decorator that makes a discriminator known under `name`."""
+    return DISCRIMINATORS.decorator(name, summary=summary)
+
 
 ADVERSARIAL: Registry[type[AdversarialLoss]] = Registry("adversarial loss")
 """Name → dataclass whose fields are the loss's options."""
@@ -48,5 +64,6 @@ for _name, _target, _summary in (
     ("bce", ".adversarial:Bce", "cross-entropy with one-sided label smoothing"),
     ("least_squares", ".adversarial:LeastSquares", "squared distance from the label"),
     ("relativistic", ".adversarial:Relativistic", "more real than the other kind on average?"),
+    ("wasserstein", ".adversarial:Wasserstein", "difference of the means; needs r1 or spectral norm"),
 ):
     ADVERSARIAL.add(_name, lazy(_target, __package__), summary=_summary, lazy=True)

@@ -10,13 +10,12 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from hypir_core.config import strict
-from hypir_core.errors import ShapeError
+from hypir_core.models.architectures.nd import CONVOLUTIONS, INSTANCE_NORMS
 
-from ..config.checks import at_least, raise_all
-from .judgement import Judgement
+from ..config.checks import raise_all
+from .judgement import SLOPE, Judgement, check_least, size_problems
 
-SLOPE = 0.2
-"""Of the leaky rectifiers."""
+POOLS = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +37,17 @@ class PatchOptions:
     in_channels: int | None = None
     """Of the pictures that are judged; None: as many as the generator makes."""
 
+    dims: int = 2
+    """Spatial axes: 2 for pictures, 3 for volumes."""
+
     def __post_init__(self) -> None:
-        raise_all(
-            at_least(
-                self,
-                1,
-                *(["in_channels"] if self.in_channels is not None else []),
-                "features",
-                "layers",
-                "scales",
-            )
-        )
+        raise_all(size_problems(self, "features", "layers", "scales"))
 
 
 class PatchDiscriminator(nn.Module):
     """One stack of convolutions per scale; one map of logits each.
 
-    Shapes: [b in_channels h w], [-1,1] → at scale s (1, 2, 4 …) about [b 1 h/(s·2^layers)−2 w/(s·2^layers)−2].
+    Shapes: [b in_channels *cells], [-1,1] → at scale s (1, 2, 4 …) about [b 1 *(cells/(s·2^layers)−2)].
     """
 
     Options = PatchOptions
@@ -75,14 +68,11 @@ class PatchDiscriminator(nn.Module):
         Raises:
             ShapeError: an image side is below ``3 · 2^(layers + scales − 1)`` px.
         """
-        if min(image_pm1.shape[-2:]) < self.least_px:
-            raise ShapeError(
-                f"patch discriminator: expected at least {self.least_px} px a side, got "
-                f"{tuple(image_pm1.shape[-2:])}; raise data.crop_px, or lower its options layers and scales"
-            )
+        check_least(image_pm1, self.least_px, name="patch", option="options layers and scales")
+        pool = POOLS[image_pm1.ndim - 2]
         judgement = Judgement([], [])
         for number, stack in enumerate(self.stacks):
-            x = image_pm1 if number == 0 else F.avg_pool2d(image_pm1, 2**number)
+            x = image_pm1 if number == 0 else pool(image_pm1, 2**number)
             *layers, last = stack.children()
             for layer in layers:
                 x = layer(x)
@@ -103,10 +93,10 @@ def _stack(options: PatchOptions) -> nn.Sequential:
 def _layer(
     inside: int, outside: int, stride: int, options: PatchOptions, *, first: bool = False
 ) -> nn.Sequential:
-    norm = [nn.InstanceNorm2d(outside, affine=True)] if options.instance_norm and not first else []
+    norm = [INSTANCE_NORMS[options.dims](outside, affine=True)] if options.instance_norm and not first else []
     return nn.Sequential(_conv(inside, outside, stride, options), *norm, nn.LeakyReLU(SLOPE))
 
 
 def _conv(inside: int, outside: int, stride: int, options: PatchOptions) -> nn.Module:
-    conv = nn.Conv2d(inside, outside, 4, stride, 1)
+    conv = CONVOLUTIONS[options.dims](inside, outside, 4, stride, 1)
     return spectral_norm(conv) if options.spectral_norm else conv

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from hypir_core.config import build
 from hypir_core.errors import ConfigError
 
-from ..config import DiscriminatorConfig, TrainConfig
+from ..config import DiscriminatorConfig, Judging, TrainConfig
 from ..config.checks import raise_all
+from ..losses import Compared
 from ..players import Player, build_player
 from ..ramps import ramp_factor
 from ..run.sharding import at_rest, whole
@@ -41,12 +42,12 @@ class Rival:
         return step >= self.config.ramp.start and self.player.due(step)
 
     def generator_terms(
-        self, step: int, image_pm1: Tensor, target_pm1: Tensor, accelerator: Accelerator
+        self, step: int, compared: Compared, accelerator: Accelerator
     ) -> dict[str, tuple[float, Tensor]]:
         """Return name → (weight, term) of what the generator has to learn here; weights of 0 are left out.
 
-        The discriminator only looks: it collects no gradients, and its spectral norms stay as they are. DDP
-        is left aside, for it would wait for gradients that never come.
+        The discriminator only looks: it collects no gradients, and in evaluation mode its spectral norms and
+        running means stay as they are. DDP is left aside, for it would wait for gradients that never come.
         """
         matching = self.config.feature_matching
         begun = ramp_factor(self.config.ramp, step)
@@ -57,12 +58,13 @@ class Rival:
             return {}
         module = accelerator.unwrap_model(self.player.module)
         with_features = match_weight > 0
-        with _only_looking(module):
-            fake: Judgement = module(image_pm1, with_features=with_features)
+        image, target = compared.pair(self.config.domain)
+        with _only_looking(module, training=self.config.judging is Judging.training):
+            fake: Judgement = module(image, with_features=with_features)
             real = Judgement([], [])
             if self.loss.needs_real or with_features:
                 with torch.no_grad():
-                    real = module(target_pm1, with_features=with_features)
+                    real = module(target, with_features=with_features)
         terms = {}
         if weight:
             terms[self.player.name] = weight, self.loss.for_generator(fake.logits, real.logits)
@@ -72,19 +74,26 @@ class Rival:
         return terms
 
     def own_terms(
-        self, step: int, image_pm1: Tensor, target_pm1: Tensor
+        self, step: int, compared: Compared
     ) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Tensor]]:
         """Return name → (weight, term) of what the discriminator has to learn, and its mean logits by name."""
         name, r1 = self.player.name, self.config.r1
         r1_weight = r1.gamma * r1.every * ramp_factor(r1.ramp, step) if r1 and self._r1_due(step) else 0.0
-        real_pm1 = target_pm1.detach().requires_grad_(r1_weight > 0)
-        fake = self.player.module(image_pm1.detach()).logits
-        real = self.player.module(real_pm1).logits
+        image, target = compared.pair(self.config.domain)
+        shown = target.detach().clone().requires_grad_(r1_weight > 0)
+        real, fake = self._judged(shown, image.detach())
         terms = {f"{name}_own": (1.0, self.loss.for_discriminator(fake, real))}
-        if r1_weight:
-            terms[f"{name}_r1"] = r1_weight, r1_penalty(real_pm1, real)
+        if r1 and r1_weight:
+            terms[f"{name}_r1"] = r1_weight, r1_penalty(shown, real, over=r1.over)
         logits = {f"{name}_fake": _mean_logit(fake), f"{name}_real": _mean_logit(real)}
         return terms, logits
+
+    def _judged(self, real: Tensor, fake: Tensor) -> tuple[Logits, Logits]:
+        """Return the logits of both. Norms that collect meet the generated images first, or as the original last."""
+        if self.config.judging is Judging.training:
+            return self.player.module(real).logits, self.player.module(fake).logits
+        made = self.player.module(fake).logits
+        return self.player.module(real).logits, made
 
     def write(self, run_dir: Path, accelerator: Accelerator) -> Path:
         """Write its weights as ``discriminator_<name>.safetensors``; return the file.
@@ -165,10 +174,10 @@ def _rival(
 
 
 @contextmanager
-def _only_looking(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass through `module` without collecting any for it, in evaluation mode."""
-    trained, training = [p for p in module.parameters() if p.requires_grad], module.training
-    module.eval()
+def _only_looking(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Let gradients pass through `module` without collecting any for it, in training or evaluation mode."""
+    trained, before = [p for p in module.parameters() if p.requires_grad], module.training
+    module.train(training)
     for p in trained:
         p.requires_grad_(False)
     try:
@@ -176,7 +185,7 @@ def _only_looking(module: nn.Module) -> Iterator[None]:
     finally:
         for p in trained:
             p.requires_grad_(True)
-        module.train(training)
+        module.train(before)
 
 
 def _mean_logit(logits: Logits) -> Tensor:

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from hypir_core.config import strict
-from hypir_core.errors import ShapeError
+from hypir_core.models.architectures.nd import CONVOLUTIONS
 
-from ..config.checks import at_least, raise_all
-from .judgement import Judgement
+from ..config.checks import raise_all
+from .judgement import SLOPE, Judgement, check_least, size_problems
 
-SLOPE = 0.2
-"""Of the leaky rectifiers."""
+LINEAR = {2: "bilinear", 3: "trilinear"}
+"""How maps are enlarged, by the number of axes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,36 +38,38 @@ class UNetOptions:
     in_channels: int | None = None
     """Of the pictures that are judged; None: as many as the generator makes."""
 
+    dims: int = 2
+    """Spatial axes: 2 for pictures, 3 for volumes."""
+
     def __post_init__(self) -> None:
-        raise_all(
-            at_least(self, 1, *(["in_channels"] if self.in_channels is not None else []), "features", "depth")
-        )
+        raise_all(size_problems(self, "features", "depth"))
 
 
 class UNetDiscriminator(nn.Module):
-    """Convolutions of stride 2 down, bilinear enlargement and convolutions up, shortcuts added in between.
+    """Convolutions of stride 2 down, linear enlargement and convolutions up, shortcuts added in between.
 
-    Shapes: [b in_channels h w], [-1,1], any size of at least 2^depth px → logits [b 1 h w].
+    Shapes: [b in_channels *cells], [-1,1], any size of at least 2^depth → logits [b 1 *cells].
     """
 
     Options = UNetOptions
 
     def __init__(self, options: UNetOptions):
         super().__init__()
+        conv = CONVOLUTIONS[options.dims]
         normed = spectral_norm if options.spectral_norm else _as_it_is
         widths = [options.features * 2**level for level in range(options.depth + 1)]
         steps = list(pairwise(widths))
-        self.head = nn.Conv2d(options.in_channels or 3, options.features, 3, padding=1)
+        self.head = conv(options.in_channels or 3, options.features, 3, padding=1)
         self.down = nn.ModuleList(
-            normed(nn.Conv2d(fine, coarse, 4, stride=2, padding=1, bias=False)) for fine, coarse in steps
+            normed(conv(fine, coarse, 4, stride=2, padding=1, bias=False)) for fine, coarse in steps
         )
         self.up = nn.ModuleList(
-            normed(nn.Conv2d(coarse, fine, 3, padding=1, bias=False)) for fine, coarse in reversed(steps)
+            normed(conv(coarse, fine, 3, padding=1, bias=False)) for fine, coarse in reversed(steps)
         )
         self.body = nn.ModuleList(
-            normed(nn.Conv2d(options.features, options.features, 3, padding=1, bias=False)) for _ in range(2)
+            normed(conv(options.features, options.features, 3, padding=1, bias=False)) for _ in range(2)
         )
-        self.tail = nn.Conv2d(options.features, 1, 3, padding=1)
+        self.tail = conv(options.features, 1, 3, padding=1)
 
     @property
     def in_file(self) -> nn.Module:
@@ -80,12 +82,8 @@ class UNetDiscriminator(nn.Module):
         Raises:
             ShapeError: an image side is below 2^depth px.
         """
-        least_px = 2 ** len(self.down)
-        if min(image_pm1.shape[-2:]) < least_px:
-            raise ShapeError(
-                f"unet discriminator: expected at least {least_px} px a side, got "
-                f"{tuple(image_pm1.shape[-2:])}; raise data.crop_px, or lower its option depth"
-            )
+        check_least(image_pm1, 2 ** len(self.down), name="unet", option="option depth")
+        mode = LINEAR[image_pm1.ndim - 2]
         x = F.leaky_relu(self.head(image_pm1), SLOPE)
         shortcuts, features = [], []
         for down in self.down:
@@ -94,7 +92,7 @@ class UNetDiscriminator(nn.Module):
             features.append(x)
         for up in self.up:
             shortcut = shortcuts.pop()
-            x = F.interpolate(x, size=shortcut.shape[-2:], mode="bilinear", align_corners=False)
+            x = F.interpolate(x, size=shortcut.shape[2:], mode=mode, align_corners=False)
             x = F.leaky_relu(up(x), SLOPE) + shortcut
             features.append(x)
         for body in self.body:

@@ -51,7 +51,8 @@ def read_discriminator(module: nn.Module, path: Path, *, key: str) -> None:
         what="discriminator",
         advice="set the options that the file was trained with",
     )
-    module.load_state_dict({_modern(name): tensor for name, tensor in tensors.items()})
+    own = module.state_dict().keys()  # a module may have the older spectral norm itself
+    module.load_state_dict({name if name in own else _modern(name): t for name, t in tensors.items()})
 
 
 def _legacy(name: str) -> str:

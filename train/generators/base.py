@@ -9,10 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hypir_core.weights.spec import WeightsSpec
+from hypir_core.diffusion.schedule import NoiseSchedule
+from hypir_core.image.ranges import UNIT, AnyRange
+from hypir_core.weights.spec import Prediction, WeightsSpec
 
 from ..config import ExportConfig, TrainConfig
 from ..data.batch import Batch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Latents:
+    """What the denoising task asks of a generator that takes noise off latents, whose schedule is its base model's."""
+
+    schedule: NoiseSchedule
+    prediction: Prediction
+    encode: Callable[[Tensor], Tensor]
+    """Pictures [b 3 h w] in [0,1] → clean latents [b c h/8 w/8], float32, without gradient."""
+    decode: Callable[[Tensor], Tensor]
+    """Back, clamped to [0,1], without gradient."""
+    ask: Callable[[nn.Module, Batch, Tensor], Callable[[Tensor, Tensor], Tensor]]
+    """(prepared module, batch, bool [b]: who is told the words) → a function of x_t and timesteps [b] that gives a
+    prediction like x_t. Everything but x_t is read once, in `ask`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,20 +38,26 @@ class Generator:
 
     module: nn.Module
     """Holds everything that is trained; what only helps, frozen, need not be in it."""
-    scale: int
-    """High-quality pixels per low-quality pixel."""
+    scale: int | tuple[int, ...]
+    """High-quality pixels per low-quality pixel, along every axis or one for each."""
     restore: Callable[[nn.Module, Batch], Tensor]
-    """(prepared module, batch) → images [b out_channels h·scale w·scale], [0,1] but not clamped."""
+    """(prepared module, batch) → images [b out_channels *cells·scale] in network values, `gives`, not clamped."""
     spec: Callable[[ExportConfig, str], WeightsSpec]
     """(what the config says of the export, the trainer and its commit) → the spec for the file."""
     in_channels: int = 3
     out_channels: int = 3
+    dims: int = 2
+    """Spatial axes."""
+    gives: AnyRange = UNIT
+    """The range that makes its network values out of file values."""
     grain_px: int = 1
     """The sides of the high-quality pictures must divide by this."""
     base_hash: str = ""
     """What the trained tensors only make sense with, as a hash; empty where they stand alone."""
     frozen: tuple[nn.Module, ...] = ()
     """Networks outside `module` that only help, for counting memory."""
+    latents: Latents | None = None
+    """For ``task: denoising``; None: there is nothing to denoise, or it is done in pixels."""
     notes: Callable[[], tuple[str, ...]] = tuple
     """What a person should know of the batches so far, each sentence once; the main process asks with
     every line of its log."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from hypir_core.errors import ConfigError, nearest_hint
-from hypir_core.models.architectures import ARCHITECTURES
+from hypir_core.errors import ConfigError
+from hypir_core.models.architectures import ARCHITECTURES, tensors_from_file
+from hypir_core.models.architectures import options_of as architecture_options
+from hypir_core.models.architectures.sizes import Sizes
 from hypir_core.weights.spec import GeneratorSpec
 
 from ..config import ExportConfig, TrainConfig
 from ..run.warm_start import read_fitting
 from .base import Generator
-
-SHARED_SIZES = ("scale", "in_channels", "out_channels")
-"""Sizes that every architecture has and that the spec names; the rest are options of one architecture."""
 
 
 def feed_forward(architecture: str, config: TrainConfig, device: torch.device) -> Generator:
@@ -34,18 +32,29 @@ def feed_forward(architecture: str, config: TrainConfig, device: torch.device) -
         raise ConfigError(
             f"export.original_pth: only a LoRA has an original layout, {architecture} has none; set it to false"
         )
-    sizes = sizes_of(architecture, config.generator.options)
-    module = ARCHITECTURES.get(architecture)(**sizes)
+    options = options_of(architecture, config.generator.options)
+    bands, ranges = config.export.bands, config.ranges
+    if bands and len(bands) != options.in_channels:
+        raise ConfigError(
+            f"export.bands: expected a name for each of {options.in_channels} channels, got {', '.join(bands)}"
+        )
+    taken, given = ranges.lr.fixed, (ranges.hr or ranges.lr).fixed
+    module = ARCHITECTURES.get(architecture)(options)
     if config.base_model is not None:
-        _start_from(module, Path(config.base_model))
+        _start_from(architecture, module, Path(config.base_model))
 
     def spec(export: ExportConfig, trained_with: str) -> GeneratorSpec:
-        own = {name: size for name, size in sizes.items() if name not in SHARED_SIZES}
         return GeneratorSpec(
             name=export.name,
             architecture=architecture,
-            **{name: sizes[name] for name in SHARED_SIZES},
-            options=own,
+            dims=options.dims,
+            scale=options.scale,
+            in_channels=options.in_channels,
+            out_channels=options.makes,
+            bands=bands,
+            options=options.own,
+            value_range=ranges.lr,
+            out_range=ranges.hr,
             trained_on=export.trained_on,
             trained_with=trained_with,
             licence=export.licence,
@@ -53,35 +62,24 @@ def feed_forward(architecture: str, config: TrainConfig, device: torch.device) -
 
     return Generator(
         module=module,
-        scale=sizes["scale"],
-        restore=lambda prepared, batch: prepared(batch.lq_01),
+        scale=options.scale,
+        restore=lambda prepared, batch: prepared(taken.apply(batch.lq)),
         spec=spec,
-        grain_px=sizes["scale"],
-        in_channels=sizes["in_channels"],
-        out_channels=sizes["out_channels"],
+        dims=options.dims,
+        gives=given,
+        grain_px=max(options.scales),
+        in_channels=options.in_channels,
+        out_channels=options.makes,
     )
 
 
-def sizes_of(architecture: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every size of the architecture: those in ``generator.options`` over its defaults.
+def options_of(architecture: str, options: Mapping[str, Any]) -> Sizes:
+    """Return the options of an architecture that ``generator.options`` states.
 
     Raises:
-        ConfigError: lists the unknown keys and the values that are no sizes.
+        ConfigError: lists the unknown keys and the wrong values.
     """
-    parameters = inspect.signature(ARCHITECTURES.get(architecture)).parameters
-    known = {name: parameter.default for name, parameter in parameters.items()}
-    problems = [
-        f"generator.options: unknown key {key!r}{nearest_hint(key, known)}; known: {', '.join(known)}"
-        for key in options
-        if key not in known
-    ] + [
-        f"generator.options.{key} must be a whole number of 1 or more, got {value!r}"
-        for key, value in options.items()
-        if key in known and not (isinstance(value, int) and value >= 1)
-    ]
-    if problems:
-        raise ConfigError(problems)
-    return known | dict(options)
+    return architecture_options(architecture, options, where="generator.options")
 
 
 def find_base(config: TrainConfig) -> None:
@@ -97,7 +95,13 @@ def find_base(config: TrainConfig) -> None:
         )
 
 
-def _start_from(module: nn.Module, path: Path) -> None:
-    advice = "change generator.options to the sizes of the file"
-    tensors = read_fitting(path, module.state_dict(), key="base_model", what="generator", advice=advice)
+def _start_from(architecture: str, module: nn.Module, path: Path) -> None:
+    tensors = read_fitting(
+        path,
+        module.state_dict(),
+        key="base_model",
+        what="generator",
+        advice="change generator.options to the sizes of the file",
+        unpack=lambda held: tensors_from_file(architecture, held),
+    )
     module.load_state_dict(tensors)

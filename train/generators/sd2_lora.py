@@ -1,16 +1,16 @@
 """One step of Stable Diffusion 2.1: the UNet frozen with a LoRA that is trained, VAE and text encoder frozen.
 
-The forward pass is `hypir_core.diffusion.one_step.one_step_x0` on the VAE's posterior mean, as the one-step
+A LoRA of the VAE's encoder may be trained beside it, as OSEDiff and OMGSR have it.
+
+The forward pass is `hypir_core.diffusion.prediction.predict_x0` on the VAE's posterior mean, as the one-step
 engine computes it: what is trained is what restores. Recipe by Lin et al., arXiv 2507.20590, section 4.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,26 @@ import torch
 from torch import Tensor, nn
 
 from hypir_core.config import build, strict
-from hypir_core.diffusion.prediction import one_step_x0
+from hypir_core.diffusion.prediction import add_noise, predict_x0
 from hypir_core.diffusion.schedule import a_bar_at
-from hypir_core.errors import ConfigError, WeightsNotFoundError
+from hypir_core.engines.diffusion.noise import Noise
+from hypir_core.errors import ConfigError, UnknownNameError, WeightsNotFoundError
 from hypir_core.image.resize import resize
 from hypir_core.lora.file import Lora, read_lora
 from hypir_core.lora.names import TARGET_MODULES, adaptable_modules
+from hypir_core.lora.recipe import HYPIR, recipe_of, recipes
 from hypir_core.models.sd.backbone import Backbone, load_base, require_prediction
-from hypir_core.models.sd.prompt import PromptTokens, encode_prompt, tokenize
 from hypir_core.models.sd.sd21 import SD21_UNET
-from hypir_core.weights.search.locate import locate_base, locate_lora
-from hypir_core.weights.spec import LoraSpec
+from hypir_core.weights.search.locate import locate_lora
+from hypir_core.weights.spec import LoraSpec, Prediction
 
-from ..config import ExportConfig, Precision, TrainConfig
+from ..config import ExportConfig, TrainConfig
 from ..config.checks import at_least, raise_all
 from ..data.batch import Batch
 from .base import Generator, GeneratorKind
 from .cut_prompts import CutPrompts
-from .lora_layers import add_lora_
-
-FROZEN_DTYPE = {
-    Precision.fp32: torch.float32,
-    Precision.bf16: torch.bfloat16,
-    Precision.fp16: torch.float16,
-}
-"""Number format of the frozen weights; LoRA factors are float32 in any case."""
-
-PROMPTS_KEPT = 64
-"""How many prompts' conditions are remembered on the device; 0.3 MB each."""
+from .frozen_base import FROZEN_DTYPE, conditions, find_base_model, hash_of
+from .lora_layers import ENCODER_TARGETS, UnetAndEncoder, add_lora_
 
 AUTO = "auto"
 
@@ -59,7 +51,11 @@ class Sd2LoraOptions:
     rank: int | None = None
     """Rank of every factor pair, alpha is the same; None: that of `lora`, or 256 without one."""
     target_modules: tuple[str, ...] = TARGET_MODULES
-    """Which modules of the UNet are adapted, by the endings of their names."""
+    """Which modules of the UNet are adapted, by the endings of their names; `conv_in`, the first convolution, may be
+    one of them, as OSEDiff, PiSA-SR and OMGSR have it."""
+    vae_rank: int | None = None
+    """Rank of a LoRA of the VAE's encoder, alpha is the same, as OSEDiff (4) and OMGSR (16) have it; None leaves the
+    VAE as it is."""
     lora: str | None = None
     """LoRA to start from, a file as `hypir restore --lora` takes it, or `auto`: the published one, where it
     lies on this machine; None starts from the base."""
@@ -67,6 +63,13 @@ class Sd2LoraOptions:
     """Timestep given to the UNet."""
     coeff_t: int = 200
     """Timestep whose ā turns the prediction into the clean latent."""
+    prediction: Prediction | None = None
+    """What the UNet learns to predict; None: what the base model does. `difference`: what is to be taken off the
+    degraded latent, as PiSA-SR has it, with a model_t of 1."""
+    noise_t: int | None = None
+    """Timestep whose noise is put on the degraded latent before the step, as GDPO-SR has it (250); None puts none."""
+    recipe: str = HYPIR
+    """The family whose words and colour fix the exported LoRA asks for (`hypir engines`)."""
     scale: int = 1
     """High-quality pixels per low-quality pixel; the generator enlarges bicubically to the target's size."""
     gradient_checkpointing: bool = True
@@ -76,6 +79,12 @@ class Sd2LoraOptions:
         problems = at_least(self, 1, "scale") + at_least(self, 0, "model_t", "coeff_t")
         if self.rank is not None:
             problems += at_least(self, 1, "rank")
+        if self.vae_rank is not None:
+            problems += at_least(self, 1, "vae_rank")
+        if self.noise_t is not None:
+            problems += at_least(self, 0, "noise_t")
+        if self.recipe not in (known := [each.name for each in recipes()]):
+            problems.append(str(UnknownNameError("recipe", self.recipe, known)))
         raise_all(problems)
 
 
@@ -97,7 +106,7 @@ def sd2_lora(config: TrainConfig, device: torch.device) -> Generator:
         WeightsError: a file cannot be read or does not fit.
     """
     options = read_options(config.generator.options)
-    backbone = load_base(_locate_base(config), dtype=FROZEN_DTYPE[config.precision])
+    backbone = load_base(find_base_model(config.base_model), dtype=FROZEN_DTYPE[config.precision])
     return sd2_lora_on(backbone, options, base=config.base_model, device=device)
 
 
@@ -107,7 +116,7 @@ def find_files(config: TrainConfig) -> None:
     Raises:
         WeightsNotFoundError: one of them is nowhere to be found; names the key.
     """
-    _locate_base(config)
+    find_base_model(config.base_model)
     options = read_options(config.generator.options)
     if options.lora is not None:
         _locate_lora(options.lora)
@@ -126,30 +135,46 @@ def sd2_lora_on(
     """
     unet: Any = backbone.unet
     vae: Any = backbone.vae
-    base_hash = _hash_of(unet, vae)
+    base_hash = hash_of(unet, vae)
     start = _read_start(backbone, options) if options.lora is not None else None
     rank = _rank(options, start)
     add_lora_(unet, rank=rank, targets=options.target_modules, start=start)
     if options.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
         vae.enable_gradient_checkpointing()
+    module: nn.Module = unet
+    if options.vae_rank is not None:
+        add_lora_(vae.encoder, rank=options.vae_rank, targets=ENCODER_TARGETS)
+        vae.quant_conv.requires_grad_(False)
+        module = UnetAndEncoder(unet, vae)
     unet.train()
     vae.to(device).train()  # older diffusers checkpoint in training mode only; there is no dropout
     a_bar = a_bar_at(backbone.schedule, options.coeff_t)
+    kind = _kind(backbone, options)
     cut_prompts = CutPrompts()
-    condition_of = _conditions(backbone, device, cut_prompts)
+    condition_of = conditions(backbone, device, cut_prompts)
+
+    def begin(mean: Tensor) -> Tensor:
+        z = mean.float() * backbone.scaling_factor
+        if options.noise_t is None:
+            return z
+        # Outside of training it is the engine's own, of seed 0.
+        eps = torch.randn_like(z) if unet.training else Noise(0).like(z, 0)
+        return add_noise(z, eps, a_bar=a_bar_at(backbone.schedule, options.noise_t))
 
     def restore(prepared: nn.Module, batch: Batch) -> Tensor:
-        h, w = batch.lq_01.shape[-2:]
+        h, w = batch.lq.shape[-2:]
         with torch.no_grad():
-            image_01 = resize(batch.lq_01, (h * options.scale, w * options.scale)).clamp(0, 1)
-            z = vae.encode((image_01 * 2 - 1).to(vae.dtype)).latent_dist.mean.float()
+            image_01 = resize(batch.lq, (h * options.scale, w * options.scale)).clamp(0, 1)
+            image_pm1 = (image_01 * 2 - 1).to(vae.dtype)
         condition = condition_of(batch.prompts or ("",) * len(batch), count=unet.training)
-
-        def predict(z: Tensor) -> Tensor:
-            return prepared(z, options.model_t, condition, return_dict=False)[0]
-
-        x0 = one_step_x0(z * backbone.scaling_factor, predict, a_bar=a_bar, kind=backbone.prediction)
+        if options.vae_rank is None:
+            with torch.no_grad():
+                z = begin(vae.encode(image_pm1).latent_dist.mean)
+            predicted = prepared(z, options.model_t, condition, return_dict=False)[0]
+        else:
+            z, predicted = prepared(image_pm1, begin, options.model_t, condition)
+        x0 = predict_x0(z, predicted, a_bar=a_bar, kind=kind)
         image_pm1 = vae.decode((x0 / backbone.scaling_factor).to(vae.dtype), return_dict=False)[0]
         return image_pm1.float() / 2 + 0.5
 
@@ -163,7 +188,9 @@ def sd2_lora_on(
             target_modules=options.target_modules,
             model_t=options.model_t,
             coeff_t=options.coeff_t,
-            prediction=backbone.prediction,
+            prediction=kind,
+            noise_t=options.noise_t,
+            recipe=options.recipe,
             scaling_factor=backbone.scaling_factor,
             trained_with=f"{trained_with}, {origin}data: {export.trained_on}",
             licence=export.licence,
@@ -171,22 +198,15 @@ def sd2_lora_on(
 
     levels = len(vae.config.block_out_channels) + len(unet.config.block_out_channels) - 2
     return Generator(
-        module=unet,
+        module=module,
         scale=options.scale,
         restore=restore,
         spec=spec,
         grain_px=math.lcm(2**levels, options.scale),
         base_hash=base_hash,
-        frozen=(vae,),
+        frozen=(vae,) if module is unet else (vae.decoder,),
         notes=cut_prompts.notes,
     )
-
-
-def _locate_base(config: TrainConfig) -> Any:
-    try:
-        return locate_base(config.base_model)
-    except WeightsNotFoundError as err:
-        raise WeightsNotFoundError(f"base_model: {err}\nthen set base_model=PATH") from err
 
 
 def _locate_lora(lora: str) -> Path:
@@ -202,16 +222,36 @@ def _read_start(backbone: Backbone, options: Sd2LoraOptions) -> Lora:
     path = _locate_lora(options.lora)
     lora = read_lora(path, adaptable_modules(dict(backbone.unet.named_parameters())))
     stated = lora.spec or LoraSpec(rank=lora.rank, alpha=lora.alpha)
-    require_prediction(backbone, stated.prediction)
+    require_prediction(backbone, recipe_of(stated, path).base_prediction)
     raise_all(
         [
             f"generator.options.{key}: {path} was trained with {theirs}, the options say {ours}; "
             f"set generator.options.{key} to that"
-            for key in ("model_t", "coeff_t", "target_modules")
+            for key in ("model_t", "coeff_t", "target_modules", "noise_t")
             if (theirs := getattr(stated, key)) != (ours := getattr(options, key))
+        ]
+        + [
+            f"generator.options.prediction: {path} predicts {stated.prediction.value}; set it to that"
+            for kind in [_kind(backbone, options)]
+            if stated.prediction is not kind
         ]
     )
     return lora
+
+
+def _kind(backbone: Backbone, options: Sd2LoraOptions) -> Prediction:
+    """Return what the UNet predicts.
+
+    Raises:
+        ConfigError: a base model that predicts something else cannot learn it in place.
+    """
+    kind = options.prediction or backbone.prediction
+    if kind not in {backbone.prediction, Prediction.difference}:
+        raise ConfigError(
+            f"generator.options.prediction: the base model predicts {backbone.prediction.value}, got {kind.value}; "
+            "leave it out, or say difference"
+        )
+    return kind
 
 
 def _rank(options: Sd2LoraOptions, start: Lora | None) -> int:
@@ -228,43 +268,6 @@ def _rank(options: Sd2LoraOptions, start: Lora | None) -> int:
             f"set generator.options.rank={start.rank}"
         )
     return start.rank
-
-
-def _conditions(backbone: Backbone, device: torch.device, cut_prompts: CutPrompts) -> Callable[..., Tensor]:
-    """Return a function from prompts to what the UNet's cross-attention reads, [b 77 width] on `device`.
-
-    The empty prompt is encoded here. The text encoder goes to the device with the first other one. Prompts are
-    counted in `cut_prompts` when the function is called with `count`: those of training, not of validation.
-    """
-
-    @lru_cache(maxsize=PROMPTS_KEPT)
-    def encode(prompt: str) -> tuple[Tensor, PromptTokens]:
-        if prompt.strip():
-            backbone.text_encoder.to(device)
-        tokens = tokenize(prompt, backbone.tokenizer, vocabulary=backbone.vocabulary)
-        return encode_prompt(backbone.text_encoder, tokens.ids).to(device), tokens
-
-    def conditions_of(prompts: Sequence[str], *, count: bool) -> Tensor:
-        conditions = []
-        for prompt in prompts:
-            condition, tokens = encode(prompt)
-            if count:
-                cut_prompts.count(prompt, tokens)
-            conditions.append(condition)
-        return torch.cat(conditions)
-
-    encode("")
-    return conditions_of
-
-
-def _hash_of(*nets: nn.Module) -> str:
-    """Return a SHA-256 over the norms' and biases' numbers: tells base models apart in milliseconds."""
-    digest = hashlib.sha256()
-    for net in nets:
-        for name, p in net.named_parameters():
-            if p.ndim == 1:
-                digest.update(name.encode() + p.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _public_name(unet: Any, base: str | None) -> str:

@@ -12,8 +12,9 @@ from torch import Tensor
 from hypir_core.errors import MissingDependencyError, ShapeError, SpecMismatchError, WeightsNotFoundError
 from hypir_core.weights.tensors import read_tensors
 
-from ..config import LpipsConfig, LpipsNet
+from ..config import Domain, LpipsConfig, LpipsNet
 from ..three_bands import three_bands
+from .domain import works_in
 
 LEAST_PX = {LpipsNet.alex: 31, LpipsNet.vgg: 16}
 """Below it nothing is left after the network's strides."""
@@ -22,6 +23,7 @@ RANDOM_SEED = 0
 """Of a backbone that is not pretrained: no checkpoint holds it, so it must come out the same every time."""
 
 
+@works_in(Domain.pm1, only=True, axes=(2,))
 class Lpips:
     """LPIPS, version 0.1, by the package `lpips`; one scalar for a batch [b c h w], [-1,1], float32.
 

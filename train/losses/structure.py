@@ -1,4 +1,4 @@
-"""Losses that compare neighbourhoods and spectra. Images float32 [b c h w], [-1,1] scale."""
+"""Losses that compare neighbourhoods and spectra. Images float32 [b c *spatial], [-1,1] scale."""
 
 from __future__ import annotations
 
@@ -9,30 +9,44 @@ from torch.nn import functional as F
 from hypir_core.errors import ConfigError, ShapeError
 from hypir_core.metrics.fidelity import MS_SSIM_WEIGHTS
 
+from .domain import works_in
 
-def ssim_loss(image_pm1: Tensor, target_pm1: Tensor, *, window: int = 11, sigma: float = 1.5) -> Tensor:
+CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def ssim_loss(
+    image_pm1: Tensor, target_pm1: Tensor, *, window: int = 11, sigma: float = 1.5, span: float = 2.0
+) -> Tensor:
     """Return 1 − mean SSIM (Wang et al. 2004, eq. 13) with a Gaussian window, where it fits into the image.
 
-    C1 = (0.01·L)², C2 = (0.03·L)² with the range L = 2; biased (window-weighted) moments.
+    C1 = (0.01·L)², C2 = (0.03·L)² with the range L = `span`; biased (window-weighted) moments. The window has as many
+    axes as the image.
 
     Raises:
         ShapeError: the image is smaller than the window.
     """
     window = int(window)
     _require_px("ssim", image_pm1, window)
-    luminance, contrast = _ssim_terms(image_pm1, target_pm1, window, sigma)
+    luminance, contrast = _ssim_terms(image_pm1, target_pm1, window, sigma, span)
     return 1 - (luminance * contrast).mean()
 
 
 def ms_ssim_loss(
-    image_pm1: Tensor, target_pm1: Tensor, *, scales: int = 5, window: int = 11, sigma: float = 1.5
+    image_pm1: Tensor,
+    target_pm1: Tensor,
+    *,
+    scales: int = 5,
+    window: int = 11,
+    sigma: float = 1.5,
+    span: float = 2.0,
 ) -> Tensor:
     """Return 1 − multi-scale SSIM (Wang, Simoncelli, Bovik, Asilomar 2003, eq. 7), the mean over the batch.
 
-    Contrast and structure at every scale, halved by 2×2 means, and luminance at the coarsest; each a mean over the
-    channels and the windows inside the image, to the power of `MS_SSIM_WEIGHTS`. With fewer `scales` than five the
-    finest ones are used and their weights brought to the sum 1. Terms below 1e-6 count as that: a negative one has no
-    real power.
+    Contrast and structure at every scale, halved by means of two cells along each axis, and luminance at the coarsest;
+    each a mean over the channels and the windows inside the image, to the power of `MS_SSIM_WEIGHTS`. With fewer
+    `scales` than five the finest ones are used and their weights brought to the sum 1. Terms below 1e-6 count as that:
+    a negative one has no real power.
 
     Raises:
         ShapeError: the image is smaller than the window at the coarsest scale.
@@ -51,35 +65,39 @@ def ms_ssim_loss(
     x, y = image_pm1, target_pm1
     product = x.new_ones(x.shape[0])
     for number, weight in enumerate(weights, 1):
-        luminance, contrast = _ssim_terms(x, y, window, sigma)
+        luminance, contrast = _ssim_terms(x, y, window, sigma, span)
         term = luminance * contrast if number == scales else contrast
-        product = product * term.mean((1, 2, 3)).clamp(min=1e-6) ** weight
+        product = product * term.mean(tuple(range(1, term.ndim))).clamp(min=1e-6) ** weight
         if number < scales:
-            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+            x, y = (POOL[each.ndim - 2](each, 2) for each in (x, y))
     return 1 - product.mean()
 
 
 def fourier(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
-    """Return the mean |F(image) − F(target)| of the orthonormal 2-D spectrum, all frequencies alike."""
-    difference = torch.fft.rfft2(image_pm1 - target_pm1, norm="ortho")
+    """Return the mean |F(image) − F(target)| of the orthonormal spectrum along all axes, all frequencies alike."""
+    axes = tuple(range(2, image_pm1.ndim))
+    difference = torch.fft.rfftn(image_pm1 - target_pm1, dim=axes, norm="ortho")
     return torch.sqrt(difference.real.square() + difference.imag.square() + 1e-12).mean() - 1e-6
 
 
 def gradient(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
-    """Return the mean absolute error of horizontal plus that of vertical finite differences."""
-    dy, dx = _differences(image_pm1 - target_pm1)
-    return dy.abs().mean() + dx.abs().mean()
+    """Return the mean absolute error of the finite differences along each axis, added up over the axes."""
+    return _variation(image_pm1 - target_pm1).mean()
 
 
-def total_variation(image_pm1: Tensor, target_pm1: Tensor) -> Tensor:
+def total_variation(image_pm1: Tensor, target_pm1: Tensor, *, beyond_target: bool = True) -> Tensor:
     """Return how much rougher the image is than the target: max(0, TV(image) − TV(target)), per sample.
 
-    TV = mean |∂y| + mean |∂x| (Rudin, Osher, Fatemi 1992, anisotropic). The target's own variation is free,
-    so that texture is not punished, and equal images cost nothing.
+    TV = mean |∂y| + mean |∂x|, in volumes + mean |∂z| (Rudin, Osher, Fatemi 1992, anisotropic). The target's own
+    variation is free, so that texture is not punished, and equal images cost nothing. Without `beyond_target` all
+    of the image's variation counts.
     """
+    if not beyond_target:
+        return _variation(image_pm1).mean()
     return F.relu(_variation(image_pm1) - _variation(target_pm1)).mean()
 
 
+@works_in(axes=(2,))
 def checkerboard(image_pm1: Tensor, target_pm1: Tensor, *, period: int = 4, window: int = 4) -> Tensor:
     """Return how much of the error repeats every `period` px: the grid that a pixel shuffle leaves.
 
@@ -104,15 +122,14 @@ def checkerboard(image_pm1: Tensor, target_pm1: Tensor, *, period: int = 4, wind
 
 
 def _require_px(name: str, image: Tensor, least_px: int, *, advice: str = "") -> None:
-    if min(image.shape[-2:]) < least_px:
-        raise ShapeError(
-            f"{name}: expected images of at least {least_px} px a side, got {tuple(image.shape[-2:])}{advice}"
-        )
+    sizes = tuple(image.shape[2:])
+    if min(sizes) < least_px:
+        raise ShapeError(f"{name}: expected images of at least {least_px} px a side, got {sizes}{advice}")
 
 
-def _ssim_terms(x: Tensor, y: Tensor, window: int, sigma: float) -> tuple[Tensor, Tensor]:
+def _ssim_terms(x: Tensor, y: Tensor, window: int, sigma: float, span: float) -> tuple[Tensor, Tensor]:
     """Return luminance and contrast-structure (Wang et al. 2004, eq. 6 and 9·10) of every window inside."""
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
     moments = _window_means(torch.cat((x, y, x * x, y * y, x * y)), window, sigma)
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments.chunk(5)
     var_x, var_y, cov = mean_xx - mean_x**2, mean_yy - mean_y**2, mean_xy - mean_x * mean_y
@@ -121,17 +138,22 @@ def _ssim_terms(x: Tensor, y: Tensor, window: int, sigma: float) -> tuple[Tensor
 
 
 def _variation(image: Tensor) -> Tensor:
-    dy, dx = _differences(image)
-    return dy.abs().mean((1, 2, 3)) + dx.abs().mean((1, 2, 3))
-
-
-def _differences(image: Tensor) -> tuple[Tensor, Tensor]:
-    return image[..., 1:, :] - image[..., :-1, :], image[..., :, 1:] - image[..., :, :-1]
+    """Return [b]: mean |∂| along each axis of [b c *spatial], added up; an axis of one cell has none."""
+    within = tuple(range(1, image.ndim))
+    steps = [
+        image.diff(dim=axis).abs().mean(within) for axis in range(2, image.ndim) if image.shape[axis] > 1
+    ]
+    return torch.stack(steps).sum(0) if steps else 0 * image.sum(within)
 
 
 def _window_means(image: Tensor, window: int, sigma: float) -> Tensor:
+    """Average [b c *spatial] under a Gaussian window, where it lies inside: along one axis after the other."""
+    axes, channels = image.ndim - 2, image.shape[1]
     offsets = torch.arange(window, dtype=image.dtype, device=image.device) - (window - 1) / 2
     taps = torch.exp(-offsets.square() / (2 * sigma**2))
-    taps = (taps / taps.sum()).expand(image.shape[1], 1, 1, window)
-    rows = F.conv2d(image, taps, groups=image.shape[1])
-    return F.conv2d(rows, taps.transpose(2, 3), groups=image.shape[1])
+    taps = taps / taps.sum()
+    for axis in reversed(range(axes)):
+        shape = [channels, 1, *(window if number == axis else 1 for number in range(axes))]
+        line = taps.view(1, 1, *shape[2:]).expand(shape)
+        image = CONVOLVE[axes](image, line, groups=channels)
+    return image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def validate_average(run: Run, done: int) -> bool:
     """
     config = run.config.validation
     assert config is not None
-    found = _validate(run, run.pairs) if run.pairs else None
+    found = measure_average(run, run.pairs) if run.pairs else None
     if found and run.accelerator.is_main_process:
         run.trackers.scalars(done, found.scalars)
         if (grid := found.grid) is not None:
@@ -45,21 +46,52 @@ def validate_average(run: Run, done: int) -> bool:
         values = "  ".join(f"{name} {value:.3f}" for name, value in found.scalars.items())
         log.info("step %d  %s", done, values)
     run.validated = done
+    _plateaus(run, done, {**found.scalars, **found.over_all} if found else {})
     pairs = run.pairs.hash if run.pairs else ""
     score = _from_main(run, found.score if found else 0.0)
     better = run.best is None or not _comparable(run.best, config.best, pairs) or score > run.best.value
-    if done == 0 or not _from_main(run, float(better)):
+    if done == 0:
         return False
+    comparable = run.best is None or _comparable(run.best, config.best, pairs)
+    ranked = [*(run.scores if comparable else []), (score, done)]
+    run.scores = sorted(ranked, key=lambda each: -each[0])[: run.config.checkpoint.keep_best]
+    if not _from_main(run, float(better)):
+        run.misses += 1
+        return False
+    run.misses = 0
     weights = whole(averaged_state(run.player, run.accelerator))
     if not _written(run, done, weights):
+        run.scores = [each for each in run.scores if each[1] != done]
         return False
     run.best = Best(step=done, metric=config.best, value=score, pairs=pairs)
     return True
 
 
+def found_so_far(run: Run) -> dict[str, Any]:
+    """Return what a checkpoint must know of the validations so far, besides the best."""
+    return {"validated": run.validated, "scores": run.scores, "misses": run.misses}
+
+
 def export_spec(run: Run, done: int) -> WeightsSpec:
     """Return what goes into the metadata of weights after `done` steps."""
     return run.generator.spec(run.config.export, f"train at commit {run.commit}, {done} steps")
+
+
+def _plateaus(run: Run, done: int, measured: Mapping[str, float]) -> None:
+    """Show every player's plateau the number that it looks at; every process sees the main one's."""
+    for name, player in run.players.items():
+        if player.plateau is None or done == 0:
+            continue
+        metric = player.plateau.config.metric
+        values = {**measured, **run.latest}
+        if run.accelerator.is_main_process and metric not in values:
+            player.look_at(values)
+        value = _from_main(run, values.get(metric, 0.0))
+        if player.look_at({metric: value}):
+            rate = float(player.optimiser.param_groups[0]["lr"])
+            log.info(
+                "step %d  %s has reached a plateau, the learning rate of %s is %.2e", done, metric, name, rate
+            )
 
 
 def _comparable(best: Best, metric: str, pairs: str) -> bool:
@@ -84,15 +116,20 @@ def _written(run: Run, done: int, weights: Any) -> bool:
     return bool(_from_main(run, fine))
 
 
-def _validate(run: Run, pairs: FixedPairs) -> Validated:
+def measure_average(run: Run, pairs: FixedPairs) -> Validated:
+    """Return what the moving average, or what there is instead of one, does on the pairs."""
     module = run.accelerator.unwrap_model(run.player.module)
 
     @torch.no_grad()
     def restore(batch: Batch) -> torch.Tensor:
-        return run.generator.restore(module, batch.to(run.accelerator.device)).float().cpu()
+        return run.task.restore(module, batch.to(run.accelerator.device)).float().cpu()
+
+    @torch.no_grad()
+    def checks(batch: Batch) -> Mapping[str, float]:
+        return run.task.checks(module, batch.to(run.accelerator.device))
 
     with using_weights(module, averaged_state(run.player, run.accelerator)):
-        return validate(pairs, restore)
+        return validate(pairs, restore, checks)
 
 
 def _from_main(run: Run, value: float) -> float:

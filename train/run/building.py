@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,30 @@ from accelerate.utils import GradientAccumulationPlugin
 from hypir_core.errors import ConfigError
 
 from ..config import Precision, Resume, TrainConfig
+from ..config.checks import raise_all
+from ..data.axes import scales_of
 from ..data.bad_files import BadFiles
 from ..data.checking import check_data
 from ..data.degrading import build_mixture
+from ..data.measured import Measured
 from ..data.opening import open_source
 from ..data.pairs import PairSequence
+from ..data.scene_tiles import bands_of
 from ..data.source import Channels
+from ..data.statistics import settled_ranges
 from ..data.stream import PairStream, Position
-from ..data.wanted import channels_of, scale_of
+from ..data.wanted import channels_of, dims_of, scale_of
 from ..discriminators import Rival, build_rivals
 from ..generators import Generator, build_generator
 from ..losses import WeightedLoss, build_losses
 from ..options import check_files, check_options
 from ..players import GENERATOR, Player, build_player
+from ..strategies import with_strategy
+from ..tasks import Task, build_task
 from .checkpoint import Best, Resumed, check_exact, load_checkpoint
 from .checkpoint_folders import clear_leftovers, read_about
 from .divergence import Watch
+from .phases import OpenStream, position_at
 from .resuming import BASE_HASH, resume_settings
 from .run_folder import describe_run
 from .sharding import check_distribution, is_split
@@ -44,7 +52,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Run:
-    """Everything a step needs. Only `best`, `validated` and `aside` change."""
+    """Everything a step needs. Only `stream`, `aside`, `latest` and what validation found change."""
 
     config: TrainConfig
     accelerator: Accelerator
@@ -52,7 +60,10 @@ class Run:
     player: Player
     rivals: tuple[Rival, ...]
     losses: tuple[WeightedLoss, ...]
+    task: Task
     stream: PairStream
+    open_stream: OpenStream
+    """Opens the stream of another phase."""
     pairs: FixedPairs | None
     trackers: Trackers
     watch: Watch
@@ -70,6 +81,12 @@ class Run:
     """The last step that was validated; None: none, or nobody knows."""
     aside: tuple[Path, ...]
     """Checkpoints that the run does not go on from; they are renamed with the first one of its own."""
+    scores: list[tuple[float, int]] = field(default_factory=list)
+    """The best validations, as many as are kept: score and step, the best first."""
+    misses: int = 0
+    """Validations since the best one."""
+    latest: dict[str, float] = field(default_factory=dict)
+    """The last line of scalars."""
 
     @property
     def players(self) -> dict[str, Player]:
@@ -87,6 +104,7 @@ def build(config: TrainConfig, *, write: bool = True) -> Run:
         WeightsError: weights to start from cannot be had or do not fit.
         HypirError: a checkpoint cannot be read.
     """
+    config = with_strategy(config)
     check_options(config)
     accelerator = _accelerator(config)
     check_files(config)
@@ -95,18 +113,25 @@ def build(config: TrainConfig, *, write: bool = True) -> Run:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     scale, channels = scale_of(config.generator), channels_of(config.generator)
-    source = open_source(config.data, scale=scale, channels=channels)
-    mixture = build_mixture(config.data.degrade, scale=scale, sharpen_target=config.data.sharpen_target)
+    source = open_source(config.widest_data, scale=scale, channels=channels, dims=dims_of(config.generator))
+    mixture = build_mixture(
+        config.data.degrade,
+        scale=scale,
+        sharpen_target=config.data.sharpen_target,
+        bounded=config.data.bounded,
+        noise=config.data.noise,
+        physics=config.data.physics,
+    )
     if write and accelerator.is_main_process:
         clear_leftovers(config.output_dir)
     accelerator.wait_for_everyone()
     _check_start(config, source.hash, accelerator)
-    generator = build_generator(config, accelerator.device)
-    if config.data.crop_px % generator.grain_px:
-        raise ConfigError(
-            f"data.crop_px: {config.data.crop_px} must divide by {generator.grain_px}, which the generator "
-            f"{config.generator.name} needs"
-        )
+    ranges = settled_ranges(config, source, mixture, write=write and accelerator.is_main_process)
+    export = replace(config.export, bands=config.export.bands or bands_of(source))
+    settled = replace(config, ranges=ranges, export=export)
+    generator = build_generator(settled, accelerator.device)
+    task = build_task(settled, generator)
+    _check_crops(config, generator)
     losses = build_losses(config.losses, accelerator.device)
     settings = resume_settings(config, data_hash=source.hash, base_hash=generator.base_hash)
     point = choose_start(config.output_dir, config.checkpoint, settings)
@@ -123,15 +148,20 @@ def build(config: TrainConfig, *, write: bool = True) -> Run:
         trackers = open_trackers(
             config.tracking, config.output_dir, start_step=resumed.step, settings=dict(settings)
         )
-    stream = PairStream(
-        PairSequence(source, config.data, mixture, seed=config.seed),
-        config.data,
-        device=accelerator.device,
-        rank=accelerator.process_index,
-        processes=accelerator.num_processes,
-        position=resumed.position,
-        report=_report(config, source.skipped, accelerator, resumed=resumed.step > 0) if write else _log_only,
-    )
+    report = _report(config, source.skipped, accelerator, resumed=resumed.step > 0) if write else _log_only
+
+    def open_stream(step: int, position: Position) -> PairStream:
+        data = config.data_at(step)
+        return PairStream(
+            PairSequence(source, data, mixture, seed=config.seed),
+            data,
+            device=accelerator.device,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+            position=position_at(config, step, position),
+            report=report,
+        )
+
     return Run(
         config=config,
         accelerator=accelerator,
@@ -139,8 +169,10 @@ def build(config: TrainConfig, *, write: bool = True) -> Run:
         player=player,
         rivals=rivals,
         losses=losses,
-        stream=stream,
-        pairs=_pairs(config, generator, accelerator),
+        task=task,
+        stream=open_stream(resumed.step, resumed.position),
+        open_stream=open_stream,
+        pairs=_pairs(config, generator, accelerator, mixture.measured),
         trackers=trackers,
         watch=Watch(image_losses=frozenset(loss.name for loss in losses)),
         settings=settings,
@@ -152,7 +184,31 @@ def build(config: TrainConfig, *, write: bool = True) -> Run:
         best=resumed.best,
         validated=resumed.validated,
         aside=point.aside,
+        scores=list(resumed.scores),
+        misses=resumed.misses,
     )
+
+
+def _check_crops(config: TrainConfig, generator: Generator) -> None:
+    """Refuse crops, also of later phases, that the generator cannot make."""
+    factors = scales_of(generator.scale, generator.dims)
+    grains = (generator.grain_px,) * generator.dims if len(set(factors)) == 1 else factors
+    crops = [("data.crop_px", config.data.crop_px)]
+    crops += [
+        (f"curriculum.{n}.crop_px", phase.crop_px)
+        for n, phase in enumerate(config.curriculum)
+        if phase.crop_px is not None
+    ]
+    problems = []
+    for key, crop_px in crops:
+        sides = (crop_px,) * generator.dims if isinstance(crop_px, int) else crop_px
+        if len(sides) != generator.dims:
+            problems.append(f"{key}: expected one number or {generator.dims}, got {list(sides)}")
+        elif any(side % grain for side, grain in zip(sides, grains, strict=True)):
+            problems.append(
+                f"{key}: {crop_px} must divide by {max(grains)}, which the generator {config.generator.name} needs"
+            )
+    raise_all(problems)
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
@@ -192,6 +248,7 @@ def _players(
         ema=config.generator.ema,
         accelerator=accelerator,
         max_steps=config.max_steps,
+        factor=lambda step: config.phase_at(step).lr_factor,
     )
     return player, build_rivals(config, accelerator, channels=generator.out_channels)
 
@@ -216,11 +273,20 @@ def _log_only(lines: Sequence[str]) -> None:
         log.warning("data.root: skipped %s", line)
 
 
-def _pairs(config: TrainConfig, generator: Generator, accelerator: Accelerator) -> FixedPairs | None:
+def _pairs(
+    config: TrainConfig, generator: Generator, accelerator: Accelerator, measured: Measured | None
+) -> FixedPairs | None:
     # A split network needs all processes for a pass; each then measures the same.
     if config.validation is None or not (accelerator.is_main_process or is_split(accelerator)):
         return None
     channels = Channels(hq=generator.out_channels, lq=generator.in_channels)
     return fixed_pairs(
-        config.validation, scale=generator.scale, grain_px=generator.grain_px, channels=channels
+        config.validation,
+        scale=generator.scale,
+        grain_px=generator.grain_px,
+        channels=channels,
+        dims=generator.dims,
+        values=generator.gives,
+        bands=config.tracking.bands,
+        microscope=measured,
     )

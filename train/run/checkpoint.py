@@ -60,6 +60,10 @@ class Resumed:
     best: Best | None
     validated: int | None = None
     """The last step that was validated; None in checkpoints of older releases, or where there was none."""
+    scores: tuple[tuple[float, int], ...] = ()
+    """The best validations, score and step."""
+    misses: int = 0
+    """Validations since the best one."""
     changed: tuple[str, ...] = ()
     """What differs from the checkpoint, and what could not be taken over; one line each."""
 
@@ -76,11 +80,12 @@ def save_checkpoint(
     accelerator: Accelerator,
     facts: Mapping[str, Any] | None = None,
     aside: Collection[Path] = (),
+    best_steps: Collection[int] = (),
 ) -> Path:
     """Write the checkpoint of `step` steps done, then remove the ones that need not be kept.
 
     `settings` is what `train.run.resuming.refusals` compares, `facts` more for ``about.json``. The checkpoints in
-    `aside` are renamed once this one is in its place. Every process calls this.
+    `aside` are renamed once this one is in its place; those of `best_steps` are kept. Every process calls this.
 
     Raises:
         HypirError: the disk is full or not writable; the previous checkpoint is untouched.
@@ -110,7 +115,7 @@ def save_checkpoint(
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             put_in_place(part, folder, aside=aside)
-            prune(run_dir, keep, best_step=best.step if best else None)
+            prune(run_dir, keep, best_step=best.step if best else None, also=best_steps)
     except (OSError, RuntimeError) as err:
         # torch.save reports a full disk as RuntimeError.
         shutil.rmtree(part, ignore_errors=True)
@@ -198,6 +203,8 @@ def load_checkpoint(
         position=position,
         best=best,
         validated=about.get("validated"),
+        scores=tuple((float(score), int(step)) for score, step in about.get("scores", ())),
+        misses=int(about.get("misses", 0)),
         changed=tuple(notes),
     )
 

@@ -112,12 +112,16 @@ def put_in_place(part: Path, folder: Path, *, aside: Collection[Path] = ()) -> N
             _set_aside(other)
 
 
-def prune(run_dir: Path, keep: CheckpointConfig, *, best_step: int | None) -> None:
+def prune(
+    run_dir: Path, keep: CheckpointConfig, *, best_step: int | None, also: Collection[int] = ()
+) -> None:
     """Remove the checkpoints that need not be kept."""
     folders = checkpoints(run_dir)
     kept = set(folders[-keep.keep_last :])
     if keep.keep_best and best_step is not None:
         kept.add(checkpoint_dir(run_dir, best_step))
+    if keep.keep_best:
+        kept |= {checkpoint_dir(run_dir, step) for step in also}
     for folder in folders:
         if folder not in kept:
             shutil.rmtree(folder)

@@ -11,20 +11,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..data.batch import Batch
+from ..data.viewing import for_screen
+from ..tasks import Attempt
 from .building import Run
 from .meter import Meter, length_of_time
 from .tracking import picture_grid
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Generated:
-    """A batch and what the generator made of it, without gradient."""
-
-    batch: Batch
-    image_01: Tensor
 
 
 @dataclass(eq=False)
@@ -34,7 +27,7 @@ class StepLog:
     meter: Meter
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    latest: Generated | None = None
+    latest: Attempt | None = None
     """For the pictures."""
 
     def add(self, name: str, value: Tensor) -> None:
@@ -94,8 +87,22 @@ def memory_text(values: Mapping[str, float]) -> str:
 def write_images(run: Run, done: int, step_log: StepLog) -> None:
     """Log a grid of the latest training pairs when it is time: low quality, restored, target."""
     every, latest = run.config.tracking.images_every, step_log.latest
-    if not (every and done % every == 0 and latest and run.trackers):
+    if not (every and done % every == 0 and latest and latest.compared and run.trackers):
         return
-    batch = latest.batch
-    rows = list(zip(batch.lq_01[:8], latest.image_01[:8], batch.hq_01[:8], strict=True))
+    image = run.task.values.undo(latest.compared.image[:8])
+    bands, bounded = run.config.tracking.bands, run.config.data.bounded
+    rows = [
+        for_screen(each, bands=bands, bounded=bounded)
+        for each in zip(latest.batch.lq[:8], image, latest.batch.hq[:8], strict=True)
+    ]
     run.trackers.picture(done, "train/lq_restored_target", picture_grid(rows))
+
+
+def write_histograms(run: Run, done: int, step_log: StepLog) -> None:
+    """Log the values of the latest results and targets, band by band, when it is time."""
+    every, latest = run.config.tracking.histograms_every, step_log.latest
+    if not (every and done % every == 0 and latest and latest.compared and run.trackers):
+        return
+    for what, values in (("restored", latest.compared.image), ("target", latest.compared.target)):
+        for band, part in enumerate(values.detach().float().cpu().unbind(1)):
+            run.trackers.histogram(done, f"values/{what}_{band}", part[torch.isfinite(part)])

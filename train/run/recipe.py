@@ -15,18 +15,21 @@ from torch import Tensor, nn
 from hypir_core.errors import ConfigError, HypirError, TrainingDivergedError
 from hypir_core.weights.spec import spec_to_metadata
 
-from ..config import TrainConfig
+from ..config import TrainConfig, Turn
 from ..data.batch import Batch
 from ..discriminators import Rival
 from ..players import optimiser_step, trained_state
-from .best import export_spec, validate_average, validation_due
+from ..strategies import faded
+from ..tasks import Attempt
+from .best import export_spec, found_so_far, validate_average, validation_due
 from .building import Run, build
 from .checkpoint import amend_checkpoint, best_as_plain, save_checkpoint
 from .checkpoint_folders import checkpoint_dir, checkpoints
 from .divergence import check_weights
 from .export import export_generator
-from .logbook import Generated, StepLog, write_images, write_scalars
+from .logbook import StepLog, write_histograms, write_images, write_scalars
 from .meter import Meter
+from .phases import begins_at
 from .progress_bar import ProgressBar, progress_bar
 from .start_message import start_lines
 from .stop import StopRequest, stop_on_signals
@@ -80,35 +83,64 @@ def steps(run: Run, stop: StopRequest, bar: ProgressBar) -> int:
         with step_log.meter.apart():
             validate_average(run, done)
     for step in range(run.start, config.max_steps):
-        generated = generator_step(run, step, step_log) if run.player.due(step) else []
-        for rival in run.rivals:
-            if rival.due(step):
-                if not (generated and config.share_batch):
-                    generated = generate(run, step_log)
-                discriminator_step(run, rival, step, generated, step_log)
+        if step > run.start and begins_at(config, step):
+            run.stream = run.open_stream(step, run.stream.position)
+        one_step(run, step, step_log)
         step_log.meter.step_done()
         done = step + 1
         last = done == config.max_steps
         if done % config.tracking.every == 0 or last:
-            bar.values(done, write_scalars(run, done, step_log))
+            run.latest = write_scalars(run, done, step_log)
+            bar.values(done, run.latest)
         bar.step(done)
         write_images(run, done, step_log)
+        write_histograms(run, done, step_log)
         stopping = stop.anywhere(run.accelerator)
         with step_log.meter.apart():
             _keep(run, done, stopping=stopping, last=last)
+        if _no_better(run):
+            log.info(
+                "step %d  stopped: %d validations without a new best (validation.stop_after)",
+                done,
+                run.misses,
+            )
+            if not last:
+                with step_log.meter.apart():
+                    checkpoint(run, done)
+            break
         if stopping:
             log.info("stopped at step %d; the same command goes on from there", done)
             break
     return done
 
 
-def generator_step(run: Run, step: int, step_log: StepLog) -> list[Generated]:
-    """Move the generator once; return what it made, for the discriminators."""
-    generated = []
-    for batch, last in _batches(run, step_log):
+def one_step(run: Run, step: int, step_log: StepLog) -> None:
+    """Move every player that is due, once, in the order that the settings say."""
+    rivals = [rival for rival in run.rivals if rival.due(step)]
+    if run.config.turn is Turn.discriminators_first and run.player.due(step):
+        (batch, _), *_ = _batches(run, step, step_log)
+        attempt = run.task.attempt(run.player.module, batch, step)
+        for rival in rivals:
+            discriminator_step(run, rival, step, [attempt.detached()], step_log)
+        generator_step(run, step, step_log, made=attempt)
+        return
+    attempts = generator_step(run, step, step_log) if run.player.due(step) else []
+    for rival in rivals:
+        if not (attempts and run.config.share_batch):
+            attempts = attempts_only(run, step, step_log)
+        discriminator_step(run, rival, step, attempts, step_log)
+
+
+def generator_step(run: Run, step: int, step_log: StepLog, *, made: Attempt | None = None) -> list[Attempt]:
+    """Move the generator once; return what it made, for the discriminators.
+
+    With `made` it learns from that, rather than from new batches.
+    """
+    attempts = []
+    for batch, last in [(made.batch, True)] if made else _batches(run, step, step_log):
         with _syncing(run, run.player.module, last=last):
-            image_01 = run.generator.restore(run.player.module, batch)
-            losses = generator_losses(run, step, image_01, batch)
+            attempt = made or run.task.attempt(run.player.module, batch, step)
+            losses = generator_losses(run, step, attempt)
             run.watch.check(step, {**losses.terms, "total": losses.total})
             _measure_loss_gradients(run, step, losses, step_log)
             run.accelerator.backward(losses.total / run.config.accumulation)
@@ -116,41 +148,42 @@ def generator_step(run: Run, step: int, step_log: StepLog) -> list[Generated]:
             step_log.add(f"loss/{name}", value)
             step_log.add(f"weighted/{name}", losses.weights[name] * value)
         step_log.add("loss/total", losses.total)
-        generated.append(Generated(batch, image_01.detach()))
+        attempts.append(attempt.detached())
     step_log.add("gradient/generator", optimiser_step(run.player, run.accelerator, step))
-    step_log.latest = generated[-1]
-    return generated
+    step_log.latest = attempts[-1]
+    return attempts
 
 
-def generator_losses(run: Run, step: int, image_01: Tensor, batch: Batch) -> StepLosses:
-    """Return every loss of the generator at `step`; a term whose weight is still 0 is not computed."""
-    image_pm1, target_pm1 = image_01.float() * 2 - 1, batch.hq_01 * 2 - 1
-    terms: dict[str, Tensor] = {}
-    weights: dict[str, float] = {}
-    for entry in run.losses:
-        if weight := entry.weight_at(step):
-            terms[entry.name], weights[entry.name] = entry.loss(image_pm1, target_pm1), weight
-    for rival in run.rivals:
-        for name, (weight, term) in rival.generator_terms(
-            step, image_pm1, target_pm1, run.accelerator
-        ).items():
-            terms[name], weights[name] = term, weight
-    total = image_pm1.new_zeros(())
-    for name, term in terms.items():
-        total = total + weights[name] * term
+def generator_losses(run: Run, step: int, attempt: Attempt) -> StepLosses:
+    """Return every loss of the generator at `step`; a term whose weight is still 0 is not computed.
+
+    Raises:
+        ConfigError: no loss has a weight at this step.
+    """
+    terms = {name: term for name, (_, term) in attempt.terms.items()}
+    weights = {name: weight for name, (weight, _) in attempt.terms.items()}
+    if compared := attempt.compared:
+        for entry in run.losses:
+            if weight := entry.weight_at(step):
+                terms[entry.name], weights[entry.name] = entry.of(compared), weight
+        for rival in run.rivals:
+            for name, (weight, term) in rival.generator_terms(step, compared, run.accelerator).items():
+                terms[name], weights[name] = term, weight
+    if not terms:
+        raise ConfigError(f"losses: none has a weight at step {step}; let one begin earlier")
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return StepLosses(terms, weights, total)
 
 
-def discriminator_step(
-    run: Run, rival: Rival, step: int, generated: list[Generated], step_log: StepLog
-) -> None:
+def discriminator_step(run: Run, rival: Rival, step: int, attempts: list[Attempt], step_log: StepLog) -> None:
     """Move one discriminator once, on images that the generator has already made."""
-    for number, each in enumerate(generated, 1):
-        with _syncing(run, rival.player.module, last=number == len(generated)):
-            terms, logits = rival.own_terms(step, each.image_01.float() * 2 - 1, each.batch.hq_01 * 2 - 1)
+    seen = [attempt.compared for attempt in attempts if attempt.compared]
+    for number, compared in enumerate(seen, 1):
+        with _syncing(run, rival.player.module, last=number == len(seen)):
+            terms, logits = rival.own_terms(step, compared)
             run.watch.check(step, {name: term for name, (_, term) in terms.items()})
             total = torch.stack([weight * term for weight, term in terms.values()]).sum()
-            run.accelerator.backward(total / len(generated))
+            run.accelerator.backward(total / len(seen))
         for name, (_, term) in terms.items():
             step_log.add(f"loss/{name}", term)
         for name, value in logits.items():
@@ -159,11 +192,11 @@ def discriminator_step(
 
 
 @torch.no_grad()
-def generate(run: Run, step_log: StepLog) -> list[Generated]:
-    """Return new batches with what the generator makes of them, for discriminators only."""
+def attempts_only(run: Run, step: int, step_log: StepLog) -> list[Attempt]:
+    """Return what the generator makes of new batches, for discriminators only."""
     return [
-        Generated(batch, run.generator.restore(run.player.module, batch))
-        for batch, _ in _batches(run, step_log)
+        run.task.attempt(run.player.module, batch, step).detached()
+        for batch, _ in _batches(run, step, step_log)
     ]
 
 
@@ -187,11 +220,12 @@ def checkpoint(run: Run, done: int) -> None:
         keep=run.config.checkpoint,
         accelerator=run.accelerator,
         facts={
-            "validated": run.validated,
+            **found_so_far(run),
             "request": run.point.request,
             "weights": spec_to_metadata(export_spec(run, done)),
         },
         aside=run.aside,
+        best_steps=[step for _, step in run.scores],
     )
     run.aside = ()
 
@@ -213,14 +247,14 @@ def finish(run: Run, done: int) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def _batches(run: Run, step_log: StepLog) -> Iterator[tuple[Batch, bool]]:
+def _batches(run: Run, step: int, step_log: StepLog) -> Iterator[tuple[Batch, bool]]:
     """Yield the batches of one optimiser step, each with whether it is the last one."""
     for number in range(1, run.config.accumulation + 1):
         asked = time.perf_counter()
         batch = next(run.stream)
         waited_s = time.perf_counter() - asked
         step_log.meter.add(samples=len(batch) * run.accelerator.num_processes, waited_s=waited_s)
-        yield batch, number == run.config.accumulation
+        yield faded(batch, run.config.fade_at(step)), number == run.config.accumulation
 
 
 @contextmanager
@@ -258,17 +292,22 @@ def _keep(run: Run, done: int, *, stopping: bool, last: bool) -> None:
         checkpoint(run, done)
     if not validation_due(run, done) or (stopping and not last):
         return
-    improved = validate_average(run, done)
-    if improved and run.config.checkpoint.keep_best and not due:
+    validate_average(run, done)
+    if not due and any(step == done for _, step in run.scores):
         checkpoint(run, done)
     elif due and run.accelerator.is_main_process:
-        facts = {"best": best_as_plain(run.best), "validated": done}
+        facts = {"best": best_as_plain(run.best), **found_so_far(run)}
         try:
             amend_checkpoint(checkpoint_dir(run.config.output_dir, done), facts)
         except (OSError, HypirError) as err:
             log.warning(
                 "step %d  the checkpoint cannot be told its validation (%s), training goes on", done, err
             )
+
+
+def _no_better(run: Run) -> bool:
+    validation = run.config.validation
+    return bool(validation and validation.stop_after and run.misses >= validation.stop_after)
 
 
 def _already_validated(run: Run, done: int) -> bool:

@@ -6,8 +6,12 @@ import platform
 
 import torch
 
+from ..config import TrainConfig
 from .building import Run
 from .memory import gib, held_by, held_by_frozen, millions
+
+MUCH_AT_ONCE = 32
+FAST = 1e-3
 
 
 def start_lines(run: Run) -> list[str]:
@@ -25,7 +29,22 @@ def start_lines(run: Run) -> list[str]:
         "activations come on top (--dry-run measures them)",
         f"steps       {run.start} of {config.max_steps} are done, {_came_from(run)}",
         *(f"            changed: {line}" for line in run.changed),
+        *(f"note        {line}" for line in unusual(config)),
     ]
+
+
+def unusual(config: TrainConfig) -> list[str]:
+    """Return what is worth a second look in settings that are allowed."""
+    lines = []
+    if config.data.batch_size > MUCH_AT_ONCE:
+        lines.append(
+            f"data.batch_size is {config.data.batch_size}: more than {MUCH_AT_ONCE} rarely learn more from a step"
+        )
+    if config.generator.optimiser.lr > FAST:
+        lines.append(
+            f"generator.optimiser.lr is {config.generator.optimiser.lr:g}: above {FAST:g} training often diverges"
+        )
+    return lines
 
 
 def device_text(run: Run) -> str:

@@ -35,6 +35,10 @@ class Tracker(Protocol):
         """Write one picture [3 h w], [0,1]."""
         ...
 
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
+        """Write how often values occur, of a tensor of any shape."""
+        ...
+
     def close(self) -> None:
         """Finish writing."""
         ...
@@ -78,6 +82,10 @@ class Trackers:
     def picture(self, step: int, name: str, image_01: Tensor) -> None:
         """Write one picture to each of them."""
         self._each(lambda tracker: tracker.picture(step, name, image_01))
+
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
+        """Write how often values occur to each of them."""
+        self._each(lambda tracker: tracker.histogram(step, name, values))
 
     def close(self) -> None:
         """Finish writing."""
@@ -139,6 +147,10 @@ class TensorBoard:
         self._writer.add_image(name, image_01, step)
         self._writer.flush()
 
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
+        """Write a histogram."""
+        self._writer.add_histogram(name, values, step)
+
     def close(self) -> None:
         """Finish writing."""
         self._writer.close()
@@ -167,6 +179,9 @@ class CsvFile:
     def picture(self, step: int, name: str, image_01: Tensor) -> None:
         """Leave pictures out."""
 
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
+        """Leave histograms out."""
+
     def close(self) -> None:
         """Do nothing: every line is already written."""
 
@@ -182,7 +197,7 @@ class WeightsAndBiases:
         try:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as err:
-            raise MissingDependencyError("wandb", None, "tracking.wandb") from err
+            raise MissingDependencyError("wandb", "track", "tracking.wandb") from err
         self._wandb = wandb
         remembered = folder / WANDB_ID
         known = remembered.read_text(encoding="utf-8").strip() if resumed and remembered.exists() else None
@@ -197,6 +212,10 @@ class WeightsAndBiases:
     def picture(self, step: int, name: str, image_01: Tensor) -> None:
         """Write one picture."""
         self._run.log({name: self._wandb.Image(image_01)}, step=step)
+
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
+        """Write a histogram."""
+        self._run.log({name: self._wandb.Histogram(values.flatten().tolist())}, step=step)
 
     def close(self) -> None:
         """Finish writing."""

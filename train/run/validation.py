@@ -7,20 +7,29 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hypir_core.errors import ConfigError
+from hypir_core.image.ranges import UNIT, AnyRange
 from hypir_core.image.resize import resize
 from hypir_core.metrics.fidelity import psnr, psnr_y, ssim
+from hypir_core.metrics.frc import frc_resolution_px
+from hypir_core.metrics.spectral import consistency, ergas, sam
 
-from ..config import LpipsConfig, ValidationConfig
+from ..config import Domain, LpipsConfig, Measure, ValidationConfig
+from ..data.axes import Scale, scales_of
 from ..data.batch import Batch
-from ..data.degrading import CLEAN, colour_problem
+from ..data.degrading import AREA, CLEAN, PLAIN, colour_problem
 from ..data.fixed import read_fixed
+from ..data.measured import Measured
 from ..data.source import COLOUR, Channels
+from ..data.viewing import for_screen
+from ..losses import Compared
 from ..losses.perceptual import Lpips
 from ..players import load_trained_state, trained_state
 from .tracking import picture_grid
@@ -29,10 +38,10 @@ LEAST_PX = 64
 REALESRGAN = "realesrgan"
 """The recipe that is measured unless others are named."""
 
-Metric = Callable[[Tensor, Tensor], Tensor]
-"""(image, target), both [1 3 h w], [0,1] in steps of 1/255 → a number."""
+Metric = Callable[[Tensor, Batch], Tensor]
+"""(image [1 c *spatial] in file values, its pair) → a number."""
 
-LESS_IS_BETTER = {"lpips"}
+LESS_IS_BETTER = {"lpips", *(measure.value for measure in Measure)}
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +57,15 @@ class FixedPairs:
     config: ValidationConfig
     hash: str
     """Over the pairs and the metric that decides: scores of different hashes are not compared."""
+    bounded: bool = True
+    """Values lie in [0,1]."""
+    bands: Sequence[int] | None = None
+    """Which channels are shown."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One pair and what was made of it, each [3 h w], [0,1]."""
+    """One pair and what was made of it, each [3 h w], [0,1], as a screen shows it."""
 
     name: str
     """``<recipe>-<number>``"""
@@ -73,6 +86,8 @@ class Validated:
     counts negative."""
     shown: tuple[Shown, ...]
     """The first pairs of every recipe."""
+    over_all: Mapping[str, float] = field(default_factory=dict)
+    """``val/<metric>``, the means over the recipes: for plateaus."""
 
     @property
     def grid(self) -> Tensor | None:
@@ -81,31 +96,44 @@ class Validated:
         return picture_grid(rows) if rows else None
 
 
-def recipes_for(config: ValidationConfig, *, scale: int, channels: int = 3) -> tuple[str, ...]:
+def recipes_for(
+    config: ValidationConfig, *, scale: Scale, channels: int = 3, dims: int = 2
+) -> tuple[str, ...]:
     """Return the degradations that are measured for a generator that enlarges by `scale`.
 
     Raises:
         ConfigError: bicubic is named where nothing is enlarged, so that it changes nothing; or none is named and none
             is known for so many channels.
     """
-    if config.source.paired:
+    if config.photons:
+        return (AREA,)  # not used
+    if (config.source.may_be_paired and config.recipes is None) or config.source.paired:
         return config.recipes or (REALESRGAN,)  # not used
     if config.recipes is None:
         colour = () if colour_problem(REALESRGAN, channels) else (REALESRGAN,)
-        chosen = (*colour, CLEAN) if scale > 1 else colour
+        plain = CLEAN if dims == 2 and isinstance(scale, int) else AREA
+        chosen = (*(colour if plain == CLEAN else ()), *((plain,) if scale != 1 else ()))
         if not chosen:
             raise ConfigError(f"validation.recipes: name a recipe for pictures of {channels} channels")
         return chosen
-    if scale == 1 and CLEAN in config.recipes:
+    if scale == 1 and (plain := {*PLAIN} & {*config.recipes}):
         raise ConfigError(
-            f"validation.recipes: {CLEAN} only shrinks, and a generator of scale 1 gets pictures of the target's "
+            f"validation.recipes: {plain.pop()} only shrinks, and a generator of scale 1 gets pictures of the target's "
             f"size: nothing would be left to restore; name another recipe, for instance {REALESRGAN}"
         )
     return config.recipes
 
 
 def fixed_pairs(
-    config: ValidationConfig, *, scale: int, grain_px: int, channels: Channels = COLOUR
+    config: ValidationConfig,
+    *,
+    scale: Scale,
+    grain_px: int,
+    channels: Channels = COLOUR,
+    dims: int = 2,
+    values: AnyRange = UNIT,
+    bands: Sequence[int] | None = None,
+    microscope: Measured | None = None,
 ) -> FixedPairs:
     """Read and degrade the first `count` pictures, the same way every time, and measure bicubic on them.
 
@@ -115,14 +143,23 @@ def fixed_pairs(
     Raises:
         ConfigError: no pair is left; names the recipe.
     """
-    config = replace(config, recipes=recipes_for(config, scale=scale, channels=channels.hq))
-    least_px = max(LEAST_PX, 16 * scale, grain_px)
-    metrics: dict[str, Metric] = fidelity_of(channels.hq)
-    if config.lpips:
-        metrics["lpips"] = _lpips(config.lpips)
+    config = replace(config, recipes=recipes_for(config, scale=scale, channels=channels.hq, dims=dims))
+    bounded = config.source.bounded_at(config.root)
+    factor = max(scales_of(scale, dims))
+    least_px = max(LEAST_PX, 16 * factor, grain_px) if dims == 2 else grain_px
+    metrics = metrics_of(config, channels=channels.hq, scale=scale, values=values, bounded=bounded)
     by_recipe: dict[str, tuple[Batch, ...]] = {}
     bicubic: dict[str, Mapping[str, float]] = {}
-    fixed = read_fixed(config, scale=scale, grain_px=grain_px, least_px=least_px, channels=channels)
+    fixed = read_fixed(
+        config,
+        scale=scale,
+        grain_px=grain_px,
+        least_px=least_px,
+        channels=channels,
+        bounded=bounded,
+        dims=dims,
+        measured=microscope,
+    )
     for name, pairs in fixed.items():
         measured = [(pair, _measure(metrics, _enlarge(pair), pair)) for pair in pairs]
         telling = [(pair, values) for pair, values in measured if math.isfinite(values["psnr_y"])]
@@ -138,40 +175,105 @@ def fixed_pairs(
             )
         by_recipe[name] = tuple(pair for pair, _ in telling)
         bicubic[name] = _means([values for _, values in telling])
-    return FixedPairs(by_recipe, bicubic, metrics, config, _hash_of(by_recipe, config))
+    return FixedPairs(
+        by_recipe, bicubic, metrics, config, _hash_of(by_recipe, config), bounded=bounded, bands=bands
+    )
 
 
-def fidelity_of(channels: int) -> dict[str, Metric]:
-    """Return the measures of pictures of so many channels.
+def metrics_of(
+    config: ValidationConfig,
+    *,
+    channels: int,
+    scale: Scale,
+    values: AnyRange = UNIT,
+    bounded: bool = True,
+) -> dict[str, Metric]:
+    """Return the measures of pictures of so many channels that were enlarged by `scale`.
 
-    Bands have no luma: there ``psnr_y`` is the PSNR over all bands, and ``ssim`` the mean of the bands' own.
+    Bands have no luma: there ``psnr_y`` is the PSNR over all bands, and ``ssim`` the mean of the bands' own; of a
+    volume it is the mean over its slices. Both look at values between black and white of `values`, those of pictures at
+    steps of 1/255; the others look at file values. What is not valid counts as equal.
     """
-    if channels in {1, 3}:
-        return {"psnr_y": psnr_y, "ssim": ssim}
-    return {
-        "psnr_y": psnr,
-        "ssim": lambda image, target: ssim(image.transpose(0, 1), target.transpose(0, 1)).mean(),
+    colour = channels in {1, 3} and bounded
+
+    def units(image: Tensor, pair: Batch) -> tuple[Tensor, Tensor]:
+        if bounded:
+            return image, pair.hq
+        compared = Compared(image=values.apply(image), target=values.apply(pair.hq), values=values)
+        return tuple(x.clamp(0, 1) for x in compared.pair(Domain.unit))  # pyright: ignore[reportReturnType]
+
+    found: dict[str, Metric] = {
+        "psnr_y": lambda image, pair: (psnr_y if colour else psnr)(*units(image, pair)),
+        "ssim": lambda image, pair: ssim(*(_by_band(x, colour) for x in units(image, pair))).mean(),
     }
+    further: dict[Measure, Metric] = {
+        Measure.sam: lambda image, pair: sam(image, pair.hq),
+        Measure.ergas: lambda image, pair: ergas(image, pair.hq, scale=_one_number(scale)),
+        Measure.l1: lambda image, pair: (image - pair.hq).abs().mean(),
+        Measure.consistency: lambda image, pair: consistency(image, pair.lq),
+        Measure.frc: lambda image, pair: frc_resolution_px(_planes(image), _planes(pair.hq)).mean(),
+    }
+    found |= {measure.value: further[measure] for measure in config.metrics}
+    if config.lpips:
+        found["lpips"] = _lpips(config.lpips, units)
+    return {name: partial(_masked, metric, bounded) for name, metric in found.items()}
 
 
-def validate(pairs: FixedPairs, restore: Callable[[Batch], Tensor]) -> Validated:
-    """Measure `restore` (a batch in, images [0,1] on the CPU out) on every pair."""
+def _masked(metric: Metric, bounded: bool, image: Tensor, pair: Batch) -> Tensor:
+    if bounded:
+        image = image.clamp(0, 1).mul(255).round().div(255)
+    if pair.valid is not None:
+        target = torch.where(pair.valid, pair.hq, torch.nan_to_num(pair.hq))
+        image, pair = torch.where(pair.valid, image, target), replace(pair, hq=target)
+    return metric(image, pair)
+
+
+def _by_band(image: Tensor, colour: bool) -> Tensor:
+    """Return [b c *cells] as pictures of one channel each where that is not a picture already."""
+    if colour and image.ndim == 4:
+        return image
+    return image.flatten(0, -3).unsqueeze(1)
+
+
+def _planes(image: Tensor) -> Tensor:
+    """Return [b c h w] as it is, and every slice of a volume as a picture of its own."""
+    return image if image.ndim == 4 else image.movedim(2, 1).flatten(0, 1)
+
+
+def _one_number(scale: Scale) -> float:
+    """Return the mean factor, by the number of cells."""
+    return float(scale) if isinstance(scale, int) else math.prod(scale) ** (1 / len(scale))
+
+
+def validate(
+    pairs: FixedPairs,
+    restore: Callable[[Batch], Tensor],
+    checks: Callable[[Batch], Mapping[str, float]] = lambda _: {},
+) -> Validated:
+    """Measure `restore` (a batch in, images in file values on the CPU out) on every pair, and take down `checks`."""
     scalars: dict[str, float] = {}
     scores, shown = [], []
+    totals: dict[str, list[float]] = {}
     for name, batches in pairs.by_recipe.items():
         measured = []
         for number, batch in enumerate(batches):
-            image_01 = restore(batch)
-            measured.append(_measure(pairs.metrics, image_01, batch))
+            image = restore(batch)
+            measured.append(_measure(pairs.metrics, image, batch))
             if number < pairs.config.images:
-                lq_01, hq_01, bicubic_01 = batch.lq_01[0], batch.hq_01[0], _enlarge(batch)[0]
-                shown.append(Shown(f"{name}-{number}", lq_01, bicubic_01, image_01[0], hq_01))
+                looks = (batch.lq[0], _enlarge(batch)[0], image[0], batch.hq[0])
+                screen = for_screen(looks, bands=pairs.bands, bounded=pairs.bounded)
+                shown.append(Shown(f"{name}-{number}", *screen))
         means = _means(measured)
         for metric, value in means.items():
             scalars[f"val/{name}/{metric}"] = value
             scalars[f"val/{name}/{metric}_gain"] = _sign(metric) * (value - pairs.bicubic[name][metric])
+        if (further := [checks(batch) for batch in batches])[0]:
+            scalars |= {f"val/{name}/{check}": value for check, value in _means(further).items()}
+        for metric, value in means.items():
+            totals.setdefault(metric, []).append(value)
         scores.append(_sign(pairs.config.best) * means[pairs.config.best])
-    return Validated(scalars, sum(scores) / len(scores), tuple(shown))
+    over_all = {f"val/{metric}": sum(values) / len(values) for metric, values in totals.items()}
+    return Validated(scalars, sum(scores) / len(scores), tuple(shown), over_all)
 
 
 @contextmanager
@@ -189,9 +291,8 @@ def using_weights(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> Ite
 
 
 @torch.no_grad()
-def _measure(metrics: Mapping[str, Metric], image_01: Tensor, batch: Batch) -> dict[str, float]:
-    image_01 = image_01.clamp(0, 1).mul(255).round().div(255)
-    return {name: float(metric(image_01, batch.hq_01)) for name, metric in metrics.items()}
+def _measure(metrics: Mapping[str, Metric], image: Tensor, batch: Batch) -> dict[str, float]:
+    return {name: float(metric(image, batch).mean()) for name, metric in metrics.items()}
 
 
 def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -207,15 +308,24 @@ def _hash_of(by_recipe: Mapping[str, Sequence[Batch]], config: ValidationConfig)
     for name, pairs in by_recipe.items():
         digest.update(name.encode())
         for pair in pairs:
-            for half in (pair.lq_01, pair.hq_01):
+            for half in (pair.lq, pair.hq):
                 digest.update(f"{tuple(half.shape)}".encode() + half.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _lpips(config: LpipsConfig) -> Metric:
+def _lpips(config: LpipsConfig, units: Callable[[Tensor, Batch], tuple[Tensor, Tensor]]) -> Metric:
     lpips = Lpips(config, key="validation.lpips")
-    return lambda image_01, target_01: lpips(image_01 * 2 - 1, target_01 * 2 - 1)
+
+    def measure(image: Tensor, pair: Batch) -> Tensor:
+        image_01, target_01 = units(image, pair)
+        return lpips(image_01 * 2 - 1, target_01 * 2 - 1)
+
+    return measure
 
 
 def _enlarge(batch: Batch) -> Tensor:
-    return resize(batch.lq_01, (batch.hq_01.shape[-2], batch.hq_01.shape[-1]))
+    """Return the low-quality half at the target's size: bicubic, or linear along three axes."""
+    sizes = tuple(batch.hq.shape[2:])
+    if len(sizes) == 2:
+        return resize(batch.lq, (sizes[0], sizes[1]))
+    return F.interpolate(batch.lq, sizes, mode="trilinear", align_corners=False)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from hypir_core.errors import SpecMismatchError
-from hypir_core.weights.tensors import check_finite, read_tensors
+from hypir_core.weights.tensors import check_finite, misfits, read_tensors
 
 
 def read_fitting(
-    path: Path, own: Mapping[str, Tensor], *, key: str, what: str, advice: str
+    path: Path,
+    own: Mapping[str, Tensor],
+    *,
+    key: str,
+    what: str,
+    advice: str,
+    unpack: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> dict[str, Tensor]:
-    """Return the tensors of a file that has exactly the names and shapes of `own`.
+    """Return the tensors of a file that has exactly the names and shapes of `own`, once `unpack` has seen to them.
 
     `key` is the setting that names the file, `what` the module, `advice` what to change: for the error.
 
@@ -24,19 +30,16 @@ def read_fitting(
     """
     file = read_tensors(path)
     check_finite(file.tensors, path)
-    names = own.keys() | file.tensors.keys()
-    differing = sorted(
-        name
-        for name in names
-        if name not in own or name not in file.tensors or own[name].shape != file.tensors[name].shape
-    )
+    tensors = unpack(file.tensors)
+    names = own.keys() | tensors.keys()
+    differing = misfits(own, tensors)
     if differing:
         first = differing[0]
         raise SpecMismatchError(
             f"{key}: {path} does not fit the {what}; {len(differing)} of {len(names)} tensors differ, first "
-            f"{first}: file {_shape(file.tensors, first)}, {what} {_shape(own, first)}; {advice}"
+            f"{first}: file {_shape(tensors, first)}, {what} {_shape(own, first)}; {advice}"
         )
-    return dict(file.tensors)
+    return tensors
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> str:

@@ -40,3 +40,16 @@ SAMPLERS.add(
     summary="DPM-Solver++(2M), second order, remembers one estimate; good at 10 to 25 steps (arXiv 2211.01095)",
     lazy=True,
 )
+SAMPLERS.add(
+    "lms",
+    lazy(".lms:LMS", __package__),
+    summary="linear multistep in σ, up to fourth order, remembers three noise estimates (arXiv 2206.00364)",
+    lazy=True,
+)
+SAMPLERS.add(
+    "pndm",
+    lazy(".pndm:PNDM", __package__),
+    summary="fixed weights on the last four noise estimates, for equal timesteps (arXiv 2202.09778)",
+    lazy=True,
+    aliases=("plms",),
+)

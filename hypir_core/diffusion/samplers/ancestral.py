@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...weights.spec import Prediction
 from .base import Step, posterior_std, renoise, require_01
 
 
@@ -24,6 +25,7 @@ class EulerAncestral:
 
     name: ClassVar[str] = "euler_ancestral"
     history: ClassVar[int] = 0
+    remembers: ClassVar[Prediction] = Prediction.x0
 
     eta: float = 1.0
     """η, 0 to 1: share of the noise that is drawn anew. 0 is Euler."""

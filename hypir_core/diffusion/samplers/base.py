@@ -36,6 +36,8 @@ class Step:
     """ā of the result, above `a_bar`; 1 means that the result is the clean estimate itself."""
     a_bar_before: float | None = None
     """ā of x_t one step earlier, below `a_bar`, for multistep solvers; None in the first step."""
+    a_bars_earlier: tuple[float, ...] = ()
+    """ā of x_t two steps earlier and more, newest first."""
 
 
 class Sampler(Protocol):
@@ -44,7 +46,9 @@ class Sampler(Protocol):
     name: ClassVar[str]
     """The name in `SAMPLERS`."""
     history: ClassVar[int]
-    """How many clean estimates of earlier steps `move` wants."""
+    """How many estimates of earlier steps `move` wants."""
+    remembers: ClassVar[Prediction]
+    """Which estimates those are: x0 or ε, after edits; see `remembered`."""
 
     @property
     def stochastic(self) -> bool:
@@ -62,8 +66,8 @@ class Sampler(Protocol):
             step: where in the run this is.
             noise: standard normal, the same shape. A stochastic sampler needs it in every step that does not
                 end on x0; the others do not read it.
-            earlier: clean estimates (after edits) of the steps before, newest first; `history` of them, fewer in
-                the first steps. Longer sequences are fine.
+            earlier: what `remembered` gave in the steps before, newest first; `history` of them, fewer in the first
+                steps. Longer sequences are fine.
 
         Returns:
             x of the next level in the same parametrisation; float64 for float64, else float32. Not clipped.
@@ -73,6 +77,13 @@ class Sampler(Protocol):
             ConfigError: noise or an earlier estimate is missing.
         """
         ...
+
+
+def remembered(sampler: Sampler, x: Tensor, x0: Tensor, step: Step) -> Tensor:
+    """Return what `sampler` wants to see of this step in later ones, of x's shape."""
+    if sampler.remembers is Prediction.x0:
+        return x0
+    return predict_eps(x, x0, a_bar=step.a_bar, kind=Prediction.x0)
 
 
 def plan_steps(
@@ -122,6 +133,7 @@ def plan_steps(
             a_bar=levels[i],
             a_bar_next=ends[i],
             a_bar_before=levels[i - 1] if i else None,
+            a_bars_earlier=tuple(levels[: max(i - 1, 0)][::-1]),
         )
         for i, t in enumerate(timesteps)
     )

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ...weights.spec import Prediction
 from .base import Step, posterior_std, renoise, require_01
 
 
@@ -17,6 +18,7 @@ class DDIM:
 
     name: ClassVar[str] = "ddim"
     history: ClassVar[int] = 0
+    remembers: ClassVar[Prediction] = Prediction.x0
 
     eta: float = 0.0
     """η, 0 to 1: share of the ancestral sampler's noise. 0 draws nothing; 1 is DDPM."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ...weights.spec import Prediction
 from .base import Step, posterior_std, renoise
 
 
@@ -32,6 +33,7 @@ class DDPM:
 
     name: ClassVar[str] = "ddpm"
     history: ClassVar[int] = 0
+    remembers: ClassVar[Prediction] = Prediction.x0
     stochastic: ClassVar[bool] = True
 
     variance: Variance = Variance.fixed_small

@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...weights.spec import Prediction
 from ..prediction import wide
 from .base import Step, renoise, require_shape
 
@@ -29,6 +30,7 @@ class DPMpp2M:
 
     name: ClassVar[str] = "dpmpp_2m"
     history: ClassVar[int] = 1
+    remembers: ClassVar[Prediction] = Prediction.x0
     stochastic: ClassVar[bool] = False
 
     lower_order_final: bool = True

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ...weights.spec import Prediction
 from .base import Step, renoise
 
 
@@ -23,6 +24,7 @@ class Euler:
 
     name: ClassVar[str] = "euler"
     history: ClassVar[int] = 0
+    remembers: ClassVar[Prediction] = Prediction.x0
     stochastic: ClassVar[bool] = False
 
     def move(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ...tiling.stage import CanvasFunction, Stage
-from .parts import DECODE_SAMPLE, ENCODE_SAMPLE, VAE_MARGIN_PX, Codec
+from .parts import ENCODE_SAMPLE, VAE_MARGIN_PX, Codec
 from .sharing import of_network
 from .sizing import Tiling
 
@@ -58,6 +58,6 @@ def decode_stage(codec: Codec, tiling: Tiling, *, scale: float) -> Stage:
         out_channels=codec.picture_channels,
         out_strides=1,
         tile=codec.tile,
-        **of_network(decode, codec.decoding, DECODE_SAMPLE),
+        **of_network(decode, codec.decoding, codec.decode_sample),
         **tiling.of(codec.cell_px, margin_px=VAE_MARGIN_PX, whole=codec.whole),
     )

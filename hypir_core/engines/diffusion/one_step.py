@@ -11,6 +11,7 @@ from ..base import EngineSpec
 from .engine import Diffusion
 from .parts import Codec, Conditioner, Denoiser
 from .sizing import Sizing
+from .starts import Start, as_is
 
 
 def one_step(
@@ -23,6 +24,7 @@ def one_step(
     model_t: int,
     kind: Prediction,
     sizing: Sizing,
+    start: Start = as_is,
 ) -> Diffusion:
     """Return an engine that takes the degraded latent for a noised clean one and solves for the clean one.
 
@@ -37,6 +39,7 @@ def one_step(
         model_t: timestep at which the denoiser predicts.
         kind: what it predicts.
         sizing: how a picture lies on the canvas.
+        start: what the step begins with: the degraded latent, or one with noise on it.
     """
     return Diffusion(
         spec=spec,
@@ -46,4 +49,5 @@ def one_step(
         steps=(Step(index=0, of=1, t=model_t, a_bar=a_bar, a_bar_next=1.0, a_bar_before=None),),
         sampler=DDIM(),
         sizing=sizing,
+        start=start,
     )

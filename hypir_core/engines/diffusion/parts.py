@@ -16,12 +16,13 @@ from torch import Tensor
 
 from ...diffusion.samplers.base import Step
 from ...models.layers.shared_layers import SharedLayers
-from ...request import Request
+from ...request import Request, Tag
 from ...tiling.geometry import PerAxis
 from ...tiling.plan import TileConfig
 from ...tiling.sample import SampleSize
 from ...tiling.stage import Guide, place_nothing
 from ...weights.spec import Prediction
+from .sizing import Placed
 
 InFloat32 = Callable[[], AbstractContextManager[None]]
 
@@ -78,6 +79,8 @@ class Codec:
     encoding: Placing = field(default_factory=lambda: Placing(bytes_per_px=1.0))
     decoding: Placing = field(default_factory=lambda: Placing(bytes_per_px=1.0))
     tile: TileConfig = VAE_TILE
+    decode_sample: SampleSize = DECODE_SAMPLE
+    """What stands for the picture when tiles are decoded."""
     whole: bool = False
     """Whether encode and decode take the whole canvas and cut it themselves."""
 
@@ -94,13 +97,17 @@ class Condition:
     """What `Denoiser.predict` takes."""
     guides: Mapping[str, Guide] = field(default_factory=dict)
     """Planes that are cropped with the tile: a control picture, the measured picture."""
+    prompt: str | None = None
+    """The words that were read in the end, for reports; None says those of the request."""
+    tags: tuple[Tag, ...] = ()
+    """What was seen in the picture, for reports."""
     notes: tuple[str, ...] = ()
     """What the user should know about it."""
 
 
-Conditioner = Callable[[Tensor, Request], Condition]
-"""(input [b c h w] in [0,1], request) → condition: from the prompt alone, or from what the picture shows. Called once
-per picture."""
+Conditioner = Callable[[Tensor, Placed, Request], Condition]
+"""(input [b c h w] in [0,1], the same on the canvas, request) → condition: from the prompt alone, from what the picture
+shows, or with guides as large as the canvas. Called once per picture."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,5 +123,7 @@ class Denoiser:
     """Tile sizes and starts; a UNet that halves its latent three times: 8 cells of 8 px."""
     tile: TileConfig = STEP_TILE
     min_tile_px: PerAxis = 64
+    margin_px: PerAxis = 0
+    """Output pixels at a cut edge that are left out of the blend, where its result lacks its surroundings."""
     sample: SampleSize = STEP_SAMPLE
     placing: Placing = field(default_factory=lambda: Placing(bytes_per_px=1.0))

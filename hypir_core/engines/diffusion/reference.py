@@ -82,8 +82,10 @@ def resize_like_the_original(image_01: Tensor, target: TargetSize, default_scale
     Raises:
         ConfigError: a target that the original does not know.
     """
-    if target.megapixels is not None:
-        raise ConfigError("reference mode knows --scale and --longest-side, as the original, not megapixels")
+    if target.megapixels is not None or target.shortest_side_px is not None:
+        raise ConfigError(
+            "reference mode knows a scale and a longest side, as the original, and nothing else"
+        )
     bicubic = partial(nn.functional.interpolate, mode="bicubic", align_corners=False)
     if target.longest_side_px is None:
         return bicubic(image_01, scale_factor=float(default_scale if target.scale is None else target.scale))

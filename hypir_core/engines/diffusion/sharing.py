@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from ...tiling.sample import Sample, SampleSize, Sampling
+from ...tiling.sample import Sample, SampleSize, Sampling, Seen
 from ...tiling.stage import TileFunction
 from .parts import Placing
 
@@ -35,13 +35,13 @@ def _sampling(run: TileFunction, placing: Placing, size: SampleSize) -> Sampling
     if shared is None:
         return None
 
-    def look(crops: Tensor, guides: Mapping[str, Tensor], sample: Sample) -> AbstractContextManager[None]:
+    def look(crops: Tensor, guides: Mapping[str, Tensor], sample: Sample) -> Seen:
         with shared.gathering(sample.shares, sample.picture_in_crops) as seen:
             run(crops, guides)
         if not seen.is_finite() and in_float32 is not None:
             with in_float32(), shared.gathering(sample.shares, sample.picture_in_crops) as seen:
                 run(crops, guides)
-        return shared.using(seen)
+        return partial(shared.using, seen)
 
     return Sampling(look=look, size=size)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from ...request import Request
 from ...tiling.geometry import PerAxis, Plane
 from ...tiling.plan import TilePlan, TileWish, whole_plan
 from ...tiling.window import AxisWeights
+from ..base import Finish
 
 ENLARGE_BELOW = 0.75
 """Pictures whose longer side is under this part of the native size are enlarged, others only mirrored."""
@@ -46,6 +47,8 @@ class Placed:
     plane: Plane
     content_px: tuple[int, ...]
     reference_01: Tensor | None = None
+    finish: Finish | None = None
+    last: Callable[[Tensor], Tensor] | None = None
     notes: tuple[str, ...] = ()
 
 

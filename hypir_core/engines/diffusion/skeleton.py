@@ -8,15 +8,17 @@ import torch
 
 from ...device import pick_dtype
 from ...diffusion.schedule import NoiseSchedule
+from ...lora.recipe import recipe_of
 from ...models.sd.backbone import Backbone, empty_text_encoder, empty_unet, empty_vae, facts
 from ...models.sd.prompt import LENGTH
 from ...models.sd.sd21 import SD21_TEXT_ENCODER, SD21_UNET, SD21_VAE
 from ...weights.download.sources import Fetch
-from ...weights.spec import LoraSpec, Prediction
+from ...weights.spec import Prediction
 from .engine import Diffusion
-from .load import TESTED_DTYPES, Restorer, make_engine, tiny_decoder_of
+from .load import TESTED_DTYPES, make_engine, tiny_decoder_of
 from .options import OneStepOptions
 from .parts import Condition
+from .restorer import Restorer
 
 
 def one_step_skeleton(
@@ -36,12 +38,12 @@ def one_step_skeleton(
         **facts(unet, vae, SD21_TEXT_ENCODER),
         found_in="no weights",
     )
-    restorer = Restorer(spec=LoraSpec(rank=256, alpha=256), label="none")
-    tiny = tiny_decoder_of(options)
+    restorer = Restorer(recipe=recipe_of(None), label="none")
+    tiny = tiny_decoder_of(options.fast_decoder)
     if tiny is not None:
         tiny.net.to("meta")
     # The exact VAE copies its maps back and forth, which shapes cannot; its arithmetic is the plain one's.
     engine = make_engine(backbone, restorer, replace(options, vae_exact=False), device, chosen, tiny)
     condition = Condition(value=torch.empty(1, LENGTH, SD21_TEXT_ENCODER["hidden_size"], device="meta"))
     codec = replace(engine.codec, whole=options.vae_exact)
-    return replace(engine, codec=codec, conditioner=lambda _image, _request: condition)
+    return replace(engine, codec=codec, conditioner=lambda _image, _canvas, _request: condition)

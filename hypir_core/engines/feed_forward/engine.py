@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import ShapeError
-from ...image.histogram import Statistics
-from ...image.ranges import UNIT, Range, RangeConfig, fit
+from ...image.ranges import RangeConfig
 from ...request import Request
-from ...tiling.geometry import Box, Readable
+from ...tiling.geometry import Readable
 from ...tiling.plan import TileConfig
 from ...tiling.readable import enlarged
 from ...tiling.sample import POOLS
 from ...tiling.stage import Stage
 from ..base import EngineSpec, Prepared
+from .drawing import LATENT, Drawing
+from .pooling import pooled_alike
+from .ranges import Ranges, ranges_of, undone
 
 UNKNOWN_RADIUS = 16
 """Input pixels of overlap that hide seams well in practice where the receptive field is not known."""
@@ -27,9 +27,6 @@ TILE_INPUT_PX = {1: 65536, 2: 256, 3: 64}
 """Side of a tile by the number of axes, in input pixels."""
 
 LEAST_INPUT_PX = 16
-
-BAND_VALUES = 1 << 22
-"""Values that are read at a time to fit a range."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,24 +45,34 @@ class FeedForward:
     """Input sides must divide by this."""
     least_px: int = 1
     """Input sides must be at least this long."""
+    tile_input_px: int | None = None
+    """Side of the engine's own tiles, in input pixels; None: as `TILE_INPUT_PX`."""
     least_tile_px: int = 0
     """The engine's own tiles are at least so long, in input pixels; the network pads shorter ones itself."""
-    value_range: Range = field(default=UNIT)
-    """What the network calls black and white."""
-    fitted_range: RangeConfig | None = None
-    """In place of it, where the picture decides: it is fitted on the whole input before that is cut into tiles."""
+    value_range: RangeConfig = field(default_factory=RangeConfig)
+    """What the network calls black and white; where the picture decides, it is fitted on the whole input before that
+    is cut into tiles."""
+    out_range: RangeConfig | None = None
+    """The same for its results; None: those of the input."""
+    place: Callable[[torch.device], None] | None = None
+    """Brings the network to a device where that is somebody else's to do; None moves it."""
+    drawing: Drawing | None = None
+    """Of a network that takes a latent: what is drawn and what becomes of it."""
+    pools: tuple[nn.Module, ...] = ()
+    """Layers of the network that take means over all they are given: these are then alike for all tiles."""
 
     @property
     def tile(self) -> TileConfig:
-        """The engine's own tiles at the full factor, in output pixels.
-
-        The overlap is twice the receptive radius, so that every kept pixel was computed with all it depends on.
-        """
+        """The engine's own tiles at the full factor, in output pixels; they overlap by twice the receptive radius."""
         return self._tile(self.scale)
 
+    @property
+    def _side(self) -> int:
+        own = self.tile_input_px or TILE_INPUT_PX[self.spec.axes]
+        return max(own, 4 * self.radius, self.least_tile_px)
+
     def _tile(self, kept: Sequence[int]) -> TileConfig:
-        side = max(TILE_INPUT_PX[self.spec.axes], 4 * self.radius, self.least_tile_px)
-        tiles, overlaps = ([size * k for k in kept] for size in (side, 2 * self.radius))
+        tiles, overlaps = ([size * k for k in kept] for size in (self._side, 2 * self.radius))
         same = len(set(kept)) == 1
         return TileConfig(
             tile_px=tiles[0] if same else tuple(tiles), overlap_px=overlaps[0] if same else tuple(overlaps)
@@ -86,25 +93,28 @@ class FeedForward:
         padded = [size + -size % self.multiple for size in padded]
         content = tuple(size * k for size, k in zip(sizes, kept, strict=True))
         plane = enlarged(image, kept, padded)
-        if self.fitted_range is None:
-            return Prepared(plane=plane, content_px=content)
-        found = fit(self.fitted_range, statistics_of(image))
-        return Prepared(plane=plane, content_px=content, condition=found, notes=found.notes)
+        found, notes = ranges_of(image, self.value_range, self.out_range)
+        return Prepared(plane=plane, content_px=content, condition=found, notes=notes)
 
     def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
         """Return the one stage."""
-        del request
         kept = prepared.plane.strides
-        values = self.value_range if prepared.condition is None else prepared.condition
+        values: Ranges = prepared.condition
         shrink = tuple(factor // k for factor, k in zip(self.scale, kept, strict=True))
         axes, grain = len(kept), tuple(k * self.multiple for k in kept)
 
-        def restore_tile(tile: Tensor, _guides: Mapping[str, Tensor]) -> Tensor:
-            laid = tile.to(memory_format=torch.channels_last) if axes == 2 else tile
-            out = values.undo(self.net(values.apply(laid)))
-            return POOLS[axes](out, shrink) if max(shrink) > 1 else out
+        drawing = self.drawing
 
-        def place(device: torch.device) -> None:
+        def restore_tile(tile: Tensor, guides: Mapping[str, Tensor]) -> Tensor:
+            laid = values.taken.apply(tile.to(memory_format=torch.channels_last) if axes == 2 else tile)
+
+            def make(*latent: Tensor) -> Tensor:
+                out = undone(values.given, self.net(laid, *latent), laid)
+                return POOLS[axes](out, shrink) if max(shrink) > 1 else out
+
+            return make() if drawing is None else drawing.run(make, guides[LATENT])
+
+        def move(device: torch.device) -> None:
             self.net.to(device)
 
         least = max(LEAST_INPUT_PX, -(-self.least_px // self.multiple)) * self.multiple
@@ -119,29 +129,14 @@ class FeedForward:
                 out_strides=1,
                 grain_px=grain,
                 bytes_per_px=self.bytes_per_input_px / area,
-                place=place,
+                place=self.place or move,
+                guides={} if drawing is None else {LATENT: drawing.guide(request.seed, axes)},
+                sampling=pooled_alike(self.pools, restore_tile, axes, kept=max(kept), tile_side=self._side),
                 margin_px=tuple(self.radius * k for k in kept),
                 tile=self._tile(kept),
                 min_tile_px=tuple(least * k for k in kept),
             ),
         )
-
-
-def statistics_of(image: Readable) -> Statistics:
-    """Return the statistics of a picture at stride 1, read in bands along its first axis.
-
-    Raises:
-        ShapeError: there are several images; each would need a range of its own.
-    """
-    if image.images != 1:
-        raise ShapeError(f"the range is fitted on one picture, got {image.images} at once; give one by one")
-    length, *others = image.sizes_px
-    rows = max(1, BAND_VALUES // max(1, image.channels * prod(others)))
-    found = Statistics()
-    for start in range(0, length, rows):
-        size = min(rows, length - start)
-        found.add(image.crop(Box((start, *[0] * len(others)), (size, *others))))
-    return found
 
 
 def _kept(factor: int, wanted: float) -> int:

@@ -154,7 +154,7 @@ def tried(descriptor: Any, dtype: torch.dtype, *, device: torch.device, asked: b
         if fault is None:
             return Tried(net=net.to(home), dtypes=names)
         if asked and dtype != torch.float32:
-            raise ConfigError(f"{where}: does not run in {name} ({fault}); use --dtype float32")
+            raise ConfigError(f"{where}: does not run in {name} ({fault}); choose float32")
         notes = (f"the network does not run in {name} ({fault}); it ran in float32",)
         if dtype != torch.float32:
             net, fault = _try(descriptor, torch.float32, where)

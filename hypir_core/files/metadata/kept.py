@@ -212,13 +212,13 @@ FIELDS: dict[str, Field] = {
             name="bands",
             meaning="more channels than grey, RGB, CMYK and alpha",
             carried_by=("tiff", "npy"),
-            outputs=dict.fromkeys(OUTPUTS, _refused("bands are not restored by this engine yet")),
+            outputs=dict.fromkeys(OUTPUTS, _refused("bands are not restored as a picture, but as a scene")),
         ),
         Field(
             name="stack",
             meaning="slices of one volume or series (ImageJ, OME, tifffile)",
             carried_by=("tiff",),
-            outputs=dict.fromkeys(OUTPUTS, _refused("stacks are not restored yet; name one page")),
+            outputs=dict.fromkeys(OUTPUTS, _refused("stacks are not restored as a picture, but as a scene")),
         ),
         Field(
             name="pages",

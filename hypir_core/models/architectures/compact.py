@@ -6,42 +6,56 @@ The parameters are laid out as the single list ``body.0 … body.N`` that spandr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
+
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...errors import ConfigError
+from .nd import enlarged, same_conv, shuffle
+from .sizes import Sizes, at_least_one
 
 PRELU_START = 0.25
 """Slope that torch's PReLU starts with."""
 
 
-class Compact(nn.Module):
-    """Head convolution, `blocks` × (3×3 convolution, PReLU), tail convolution, pixel shuffle, plus a skip.
+@dataclass(frozen=True, kw_only=True)
+class CompactOptions(Sizes):
+    """Size of the network."""
 
-    Shapes: [b in_channels h w] → [b out_channels h·scale w·scale]; range [0,1] in and (unclamped) out.
+    features: int = 64
+    """Channels of every feature map."""
+    blocks: int = 16
+    """Convolutions between the first and the last."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = at_least_one(self, "features", "blocks")
+        if self.makes != self.in_channels:
+            problems.append(
+                f"out_channels: compact adds its input to its result, so {self.in_channels} channels cannot become "
+                f"{self.makes}; choose another architecture"
+            )
+        if problems:
+            raise ConfigError(problems)
+
+
+class Compact(nn.Module):
+    """Head convolution, `blocks` × (3-cell convolution, PReLU), tail convolution, pixel shuffle, plus a skip.
+
+    Shapes: [b in_channels *cells] → [b out_channels *cells·scale]; range [0,1] in and (unclamped) out.
     The skip is the input enlarged by nearest neighbour, so the body only learns the difference.
     """
 
-    def __init__(
-        self,
-        *,
-        in_channels: int = 3,
-        out_channels: int = 3,
-        features: int = 64,
-        blocks: int = 16,
-        scale: int = 4,
-    ):
-        if in_channels != out_channels:
-            raise ConfigError(
-                f"out_channels: compact adds its input to its result, so {in_channels} channels cannot become "
-                f"{out_channels}; choose another architecture"
-            )
+    Options = CompactOptions
+
+    def __init__(self, options: CompactOptions):
         super().__init__()
-        self.scale = scale
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, features, 3, padding=1), nn.PReLU(features)]
-        for _ in range(blocks):
-            layers += [nn.Conv2d(features, features, 3, padding=1), nn.PReLU(features)]
-        layers.append(nn.Conv2d(features, out_channels * scale**2, 3, padding=1))
+        o = self.options = options
+        layers: list[nn.Module] = [same_conv(o.dims, o.in_channels, o.features, 3), nn.PReLU(o.features)]
+        for _ in range(o.blocks):
+            layers += [same_conv(o.dims, o.features, o.features, 3), nn.PReLU(o.features)]
+        layers.append(same_conv(o.dims, o.features, o.makes * prod(o.scales), 3))
         self.body = nn.ModuleList(layers)
         self._initialise()
 
@@ -51,7 +65,7 @@ class Compact(nn.Module):
         With torch's default the signal shrinks by about 0.4 per layer, and a body without shortcuts does not
         learn for thousands of steps.
         """
-        *body, tail = (layer for layer in self.body if isinstance(layer, nn.Conv2d))
+        *body, tail = (layer for layer in self.body if isinstance(layer, (nn.Conv2d, nn.Conv3d)))
         for conv in body:
             nn.init.kaiming_normal_(conv.weight, a=PRELU_START)
         nn.init.normal_(tail.weight, std=0.1 / tail.weight[0].numel() ** 0.5)
@@ -60,14 +74,20 @@ class Compact(nn.Module):
             nn.init.zeros_(conv.bias)
 
     @property
+    def maps_per_cell(self) -> int:
+        """Numbers of the largest feature map, for every input cell."""
+        o = self.options
+        return max(o.features, 2 * o.makes * prod(o.scales))
+
+    @property
     def receptive_radius(self) -> int:
-        """Input pixels that one output cell sees to each side: one per 3×3 convolution."""
-        return sum(isinstance(layer, nn.Conv2d) for layer in self.body)
+        """Input cells that a result depends on to each side: one per convolution."""
+        return sum(isinstance(layer, (nn.Conv2d, nn.Conv3d)) for layer in self.body)
 
     def forward(self, image_01: Tensor) -> Tensor:
         """Enlarge a batch; the body runs in its weights' format, the skip in the input's."""
         x = image_01.to(next(self.parameters()).dtype)
         for layer in self.body:
             x = layer(x)
-        detail = F.pixel_shuffle(x, self.scale).to(image_01.dtype)
-        return detail + F.interpolate(image_01, scale_factor=self.scale, mode="nearest")
+        detail = shuffle(x, self.options.scales).to(image_01.dtype)
+        return detail + enlarged(image_01, self.options.scales)

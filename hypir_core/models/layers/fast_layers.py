@@ -24,8 +24,8 @@ def use_fast_layers_(net: nn.Module) -> int:
     """Give the resnets and enlargements of a diffusers UNet or VAE a quicker forward, in place.
 
     Do it in float32, after a LoRA was merged and the timestep folded, before the cast. Modules and weights keep
-    their names; an enlargement also gets the buffer `folded`. Gradients cannot pass: activations and sums
-    are computed in place. Layers that are built otherwise stay as they are.
+    their names; an enlargement also gets the buffer `folded`, which its `remake` makes anew of another weight.
+    Gradients cannot pass: activations and sums are computed in place. Layers that are built otherwise stay as they are.
 
     Returns:
         How many layers changed.
@@ -38,6 +38,7 @@ def use_fast_layers_(net: nn.Module) -> int:
             m: Any = module
             m.register_buffer("folded", fold_enlargement(m.conv.weight), persistent=False)
             module.forward = MethodType(_enlarge, module)
+            m.remake = MethodType(_remake, module)
         else:
             continue
         changed += 1
@@ -87,6 +88,11 @@ def _resnet(self: Any, x: Tensor, temb: Tensor | None = None) -> Tensor:
     h = F.silu(h, inplace=True)
     h = self.conv2(h)
     return h.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+def _remake(self: Any, weight: Tensor) -> None:
+    """Take another weight [out in 3 3] for the convolution's."""
+    self.folded.copy_(fold_enlargement(weight))
 
 
 def _enlarge(self: Any, x: Tensor, output_size: Any = None) -> Tensor:

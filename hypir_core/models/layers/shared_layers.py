@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from .shared_attention import SharedAttention, Site, Tokens
-from .shared_norms import Moments, SharedNorms
+from .shared_norms import PerPass, SharedNorms
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
     """What a sample of a picture showed."""
 
-    moments: Mapping[nn.Module, Moments]
+    moments: Mapping[nn.Module, PerPass]
     tokens: Mapping[Site, Tokens]
 
     def is_finite(self) -> bool:
         """Say whether all of it are numbers."""
-        return all(part.is_finite() for part in (*self.moments.values(), *self.tokens.values()))
+        moments = (part for passes in self.moments.values() for part in passes.values())
+        return all(part.is_finite() for part in (*moments, *self.tokens.values()))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

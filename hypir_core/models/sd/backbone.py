@@ -66,12 +66,13 @@ class Backbone:
     """Text metadata of the UNet's file."""
 
 
-def load_base(files: BaseFiles, *, dtype: torch.dtype = torch.float32) -> Backbone:
+def load_base(files: BaseFiles, *, dtype: torch.dtype = torch.float32, wanted: str = WANTED) -> Backbone:
     """Load a base model; nothing is fetched.
 
     Args:
         files: from `weights.search.locate.locate_base`.
         dtype: format of the UNet and the VAE. Merge a LoRA and fold the timestep in float32, then cast.
+        wanted: what errors say was expected.
 
     Raises:
         WeightsError: a file cannot be read.
@@ -79,18 +80,24 @@ def load_base(files: BaseFiles, *, dtype: torch.dtype = torch.float32) -> Backbo
             one. Version 2.0-base has the same shapes and prediction as 2.1-base and cannot be told apart.
         MissingDependencyError: diffusers or transformers is not installed.
     """
-    sources = _read(files)
-    unet_tensors = _unet_tensors(sources.unet)
-    _refuse_other_models(unet_tensors, sources.unet.path)
-    unet = fill(empty_unet(sources.unet_config), unet_tensors, dtype, sources.unet.path)
+    sources = _read(files, wanted)
+    unet_tensors = _unet_tensors(sources.unet, wanted)
+    _refuse_other_models(unet_tensors, sources.unet.path, wanted)
+    unet = fill(empty_unet(sources.unet_config), unet_tensors, dtype, sources.unet.path, wanted=wanted)
     vae_file, text_file = sources.vae.path, sources.text_encoder.path
     vae = fill(
-        empty_vae(sources.vae_config), vae_tensors(sources.vae.tensors, where=vae_file), dtype, vae_file
+        empty_vae(sources.vae_config),
+        vae_tensors(sources.vae.tensors, where=vae_file),
+        dtype,
+        vae_file,
+        wanted=wanted,
     )
     text = text_tensors(
         sources.text_encoder.tensors, layers=sources.text_config["num_hidden_layers"], where=text_file
     )
-    text_encoder = fill(empty_text_encoder(sources.text_config), text, torch.float32, text_file)
+    text_encoder = fill(
+        empty_text_encoder(sources.text_config), text, torch.float32, text_file, wanted=wanted
+    )
     schedule, prediction = _schedule(files, unet_tensors)
     return Backbone(
         unet=unet,
@@ -99,23 +106,22 @@ def load_base(files: BaseFiles, *, dtype: torch.dtype = torch.float32) -> Backbo
         tokenizer=find_tokenizer(files.tokenizer, beside=files.single_file or files.unet),
         schedule=schedule,
         prediction=prediction,
-        **facts(unet, vae, sources.text_config),
+        **facts(unet, vae, sources.text_config, wanted=wanted),
         found_in=files.found_in,
         metadata=sources.unet.metadata,
     )
 
 
-def facts(unet: Any, vae: Any, text_config: Mapping[str, Any]) -> dict[str, Any]:
+def facts(unet: Any, vae: Any, text_config: Mapping[str, Any], *, wanted: str = WANTED) -> dict[str, Any]:
     """Return the numbers of a `Backbone` that follow from the configurations.
 
     Raises:
         SpecMismatchError: the text encoder's width is not what the UNet's cross-attention reads.
     """
-    width, wanted = text_config["hidden_size"], unet.config.cross_attention_dim
-    if width != wanted:
+    width, read = text_config["hidden_size"], unet.config.cross_attention_dim
+    if width != read:
         raise SpecMismatchError(
-            f"expected a text encoder {wanted} wide, as the UNet's cross-attention, got {width}; "
-            f"give {WANTED}"
+            f"expected a text encoder {read} wide, as the UNet's cross-attention, got {width}; give {wanted}"
         )
     return {
         "scaling_factor": float(vae.config.scaling_factor),
@@ -124,15 +130,15 @@ def facts(unet: Any, vae: Any, text_config: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def require_prediction(backbone: Backbone, wanted: Prediction) -> None:
-    """Refuse a base that predicts something else than a LoRA was trained on.
+def require_prediction(backbone: Backbone, wanted: Prediction, *, eps_base: str = WANTED) -> None:
+    """Refuse a base that predicts something else than what it is needed for; `eps_base` names the right one for ε.
 
     Raises:
         SpecMismatchError: names the right file.
     """
     if backbone.prediction is not wanted:
         right = (
-            WANTED if wanted is Prediction.eps else "Stable Diffusion 2.1 (v2-1_768-ema-pruned.safetensors)"
+            eps_base if wanted is Prediction.eps else "Stable Diffusion 2.1 (v2-1_768-ema-pruned.safetensors)"
         )
         raise SpecMismatchError(
             f"{backbone.found_in}: expected a base model with {wanted.value} prediction, got "
@@ -186,13 +192,13 @@ class _Sources:
     text_config: Mapping[str, Any]
 
 
-def _read(files: BaseFiles) -> _Sources:
+def _read(files: BaseFiles, wanted: str) -> _Sources:
     if files.single_file is not None:
         whole = read_tensors(files.single_file)
         unet = vae = text_encoder = whole
     elif files.unet is None or files.vae is None or files.text_encoder is None:
         raise WeightsError(
-            f"{files.found_in}: expected a UNet, a VAE and a text encoder, got fewer; give {WANTED}"
+            f"{files.found_in}: expected a UNet, a VAE and a text encoder, got fewer; give {wanted}"
         )
     else:
         unet, vae, text_encoder = map(read_tensors, (files.unet, files.vae, files.text_encoder))
@@ -219,22 +225,22 @@ def config_beside(path: Path) -> Mapping[str, Any]:
     return config
 
 
-def _unet_tensors(file: TensorFile) -> dict[str, Tensor]:
+def _unet_tensors(file: TensorFile, wanted: str) -> dict[str, Tensor]:
     """Return the UNet's tensors under diffusers names."""
     names = unet_names(file.tensors)
     if names is None:
         raise WeightsError(
             f"{file.path}: expected a Stable Diffusion UNet, got {listed(list(file.tensors))} other tensors; "
-            f"give {WANTED}"
+            f"give {wanted}"
         )
     if any(name.startswith("add_embedding.") for name in names):
         raise SpecMismatchError(
-            f"{file.path}: expected {WANTED}, got SDXL or another model with label embeddings"
+            f"{file.path}: expected {wanted}, got SDXL or another model with label embeddings"
         )
     return {new: file.tensors[old] for new, old in names.items()}
 
 
-def _refuse_other_models(unet: Mapping[str, Tensor], path: Path) -> None:
+def _refuse_other_models(unet: Mapping[str, Tensor], path: Path, wanted: str) -> None:
     channels = unet["conv_in.weight"].shape[1]
     widths = {t.shape[1] for name, t in unet.items() if name.endswith("attn2.to_k.weight")}
     other = INPUT_CHANNELS.get(channels) or next(
@@ -244,7 +250,7 @@ def _refuse_other_models(unet: Mapping[str, Tensor], path: Path) -> None:
         seen = (
             f"{channels} input channels, cross-attention {', '.join(map(str, sorted(widths))) or 'none'} wide"
         )
-        raise SpecMismatchError(f"{path}: expected {WANTED}, got {other or 'another model'} ({seen})")
+        raise SpecMismatchError(f"{path}: expected {wanted}, got {other or 'another model'} ({seen})")
 
 
 def _schedule(files: BaseFiles, unet: Mapping[str, Tensor]) -> tuple[NoiseSchedule, Prediction]:

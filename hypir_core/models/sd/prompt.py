@@ -49,19 +49,28 @@ def tokenize(prompt: str, tokenizer: Any | None, *, vocabulary: int) -> PromptTo
         WeightsNotFoundError: a prompt that is not empty, and no tokenizer.
     """
     start, end = vocabulary - 2, vocabulary - 1
-    text: list[int] = []
-    if prompt.strip():
-        if tokenizer is None:
-            raise WeightsNotFoundError(
-                "a prompt needs CLIP's vocabulary (vocab.json and merges.txt), which this packaging of the "
-                "base model does not bring; put its folder 'tokenizer' next to the file, run "
-                "pip install open_clip_torch, or leave the prompt empty"
-            )
-        text = [int(i) for i in tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids]
+    text = _numbers(prompt, tokenizer)
     kept = text[: LENGTH - 2]
     ids = [start, *kept, end]
     ids += [PAD] * (LENGTH - len(ids))
     return PromptTokens(torch.tensor([ids]), len(text) - len(kept))
+
+
+def count_tokens(prompt: str, tokenizer: Any | None) -> int:
+    """Return how many tokens a prompt has, without marks; arguments and errors as `tokenize`."""
+    return len(_numbers(prompt, tokenizer))
+
+
+def _numbers(prompt: str, tokenizer: Any | None) -> list[int]:
+    if not prompt.strip():
+        return []
+    if tokenizer is None:
+        raise WeightsNotFoundError(
+            "a prompt needs CLIP's vocabulary (vocab.json and merges.txt), which this packaging of the "
+            "base model does not bring; put its folder 'tokenizer' next to the file, run "
+            "pip install open_clip_torch, or leave the prompt empty"
+        )
+    return [int(i) for i in tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids]
 
 
 def truncation_note(tokens: PromptTokens) -> tuple[str, ...]:

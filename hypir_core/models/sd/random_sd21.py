@@ -26,6 +26,7 @@ def random_backbone(
     text_encoder: Mapping[str, Any] = SD21_TEXT_ENCODER,
     *,
     seed: int = SEED,
+    numbers: bool = True,
 ) -> Backbone:
     """Return a base model with weights drawn from N(0, 1/fan_in), so that activations stay of order one.
 
@@ -34,10 +35,11 @@ def random_backbone(
         vae: likewise; 83.7 M.
         text_encoder: configuration for transformers; 340.4 M.
         seed: of the weights; the same seed gives the same model.
+        numbers: False leaves the networks on torch's meta device, shapes only.
     """
     rng = torch.Generator().manual_seed(seed)
     nets = [
-        _fill_(empty(config), rng)
+        fill_randomly_(empty(config), rng) if numbers else empty(config)
         for empty, config in ((empty_unet, unet), (empty_vae, vae), (empty_text_encoder, text_encoder))
     ]
     return Backbone(
@@ -64,15 +66,22 @@ def random_lora_(unet: nn.Module, *, rank: int, seed: int = SEED) -> None:
     merge_lora_(unet, Lora(factors=factors, rank=rank, alpha=float(rank)))
 
 
-def _fill_(net: nn.Module, rng: torch.Generator) -> nn.Module:
-    """Give a module on the meta device its numbers: norms 1, biases 0, the rest random."""
+def fill_randomly_(net: nn.Module, rng: torch.Generator, *, only_empty: bool = False) -> nn.Module:
+    """Give a module its numbers: norms 1, biases 0, the rest random; returns it, frozen.
+
+    Args:
+        net: on the meta device; with `only_empty`, parts of it may have numbers, which stay.
+        rng: where the numbers come from.
+        only_empty: leave alone what is not on the meta device.
+    """
     weights = {
         name: _normal(tuple(weight.shape), rng)
         if weight.ndim > 1
         else torch.full(weight.shape, _constant(name))
         for name, weight in net.named_parameters()
+        if weight.is_meta or not only_empty
     }
-    net.load_state_dict(weights, assign=True)
+    net.load_state_dict(weights, assign=True, strict=not only_empty)
     return net.eval().requires_grad_(False)
 
 

@@ -60,6 +60,26 @@ SD21_TEXT_ENCODER: dict[str, Any] = {
 }
 """Arguments of `transformers.CLIPTextConfig`: the OpenCLIP-H text tower without its last layer."""
 
+TINY_UNET: dict[str, Any] = SD21_UNET | {
+    "block_out_channels": (32, 32, 64, 64),
+    "layers_per_block": 1,
+    "attention_head_dim": (2, 2, 4, 4),
+    "cross_attention_dim": 32,
+    "norm_num_groups": 16,
+}
+TINY_VAE: dict[str, Any] = SD21_VAE | {
+    "block_out_channels": (16, 16, 32, 32),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+}
+TINY_TEXT_ENCODER: dict[str, Any] = SD21_TEXT_ENCODER | {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+"""The same layout, a thousandth of the size: for trying a whole run."""
+
 
 @cache
 def sd21_module_shapes() -> Mapping[str, WeightShape]:

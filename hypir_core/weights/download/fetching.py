@@ -103,6 +103,20 @@ def download(
     )
 
 
+def download_said(source: Source, into: Path) -> tuple[Path, ...]:
+    """Download where an option was the consent: what is fetched, from where and under which licence is logged.
+
+    Raises:
+        WeightsError: as `download`.
+    """
+
+    def say(description: str) -> bool:
+        log.warning("%s", description)
+        return True
+
+    return download(source, into, confirm=say)
+
+
 @dataclass(frozen=True, slots=True)
 class _Session:
     """What stays the same during one call of `download`."""

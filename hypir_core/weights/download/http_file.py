@@ -150,9 +150,10 @@ class HeaderKeepingRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request:
-        """Return the request that follows, or raise TransferError."""
+        """Return the request that follows, or raise TransferError; the answer is closed then."""
         secure = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
         if not newurl.startswith(secure):
+            fp.close()
             raise TransferError(f"{req.full_url}: redirects to {newurl}, which is not {secure[0]}…; refused")
         self.passed.append(headers)
         return urllib.request.Request(  # noqa: S310  # scheme checked above

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import textwrap
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ...config import PRESETS, build, load_yaml, strict
+from ...environment import variables
 from ...errors import ConfigError, UnknownNameError
 
 HUB = "https://huggingface.co"
@@ -63,7 +63,7 @@ class Mirror:
 
     def url(self, path: str) -> str:
         """Return the address of one file."""
-        hub = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+        hub = variables().get("HF_ENDPOINT", "").rstrip("/") or HUB
         endpoint = hub if self.endpoint == HUB else self.endpoint
         return f"{endpoint}/{self.repo}/resolve/{self.revision}/{path}"
 
@@ -156,11 +156,11 @@ def cache_folder() -> Path:
     ``XDG_CACHE_HOME/onestep-restore`` where that variable is set, else the platform's own cache folder
     (``~/.cache``, ``~/Library/Caches``, ``%LOCALAPPDATA%``).
     """
-    stated = os.environ.get("XDG_CACHE_HOME")
+    stated = variables().get("XDG_CACHE_HOME")
     if stated:
         base = Path(stated).expanduser()
     elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(variables().get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
@@ -170,7 +170,7 @@ def cache_folder() -> Path:
 
 def offline_by_environment() -> bool:
     """Return whether HF_HUB_OFFLINE forbids the network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
+    return variables().get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def human_size(size_bytes: float) -> str:

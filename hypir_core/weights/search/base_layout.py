@@ -61,7 +61,7 @@ def read_diffusers_folder(folder: Path, *, found_in: str) -> BaseFiles | Missing
     lacking: list[str] = []
     for part, stems in wanted.items():
         there = network_files(folder / part, stems)
-        faults = {file: _fault(file) for file in there}
+        faults = {file: network_fault(file) for file in there}
         whole = next((file for file in there if faults[file] is None), None)
         if whole is not None:
             found[part] = whole
@@ -132,12 +132,8 @@ def role_of(path: Path) -> Role | None:
 
     Only the header is read, and the file's length is checked against it.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            names = list(file.keys())
-    except (SafetensorError, OSError):
+    names = tensor_names(path)
+    if names is None:
         return None
     has_unet = any(".time_embed.0." in f".{n}" or ".time_embedding.linear_1." in f".{n}" for n in names)
     has_vae = any(n.removeprefix(LDM_VAE_PREFIX).startswith("decoder.conv_in.") for n in names)
@@ -151,7 +147,18 @@ def role_of(path: Path) -> Role | None:
     return Role.text_encoder if has_text else None
 
 
-def _fault(path: Path) -> str | None:
+def tensor_names(path: Path) -> list[str] | None:
+    """Return the names of a safetensors file's tensors, from its header alone; None: another or a damaged file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError):
+        return None
+
+
+def network_fault(path: Path) -> str | None:
     """Say why a network's file, or one of its shards, cannot be used; None: it may hold weights."""
     if not is_index(path):
         return not_weights(path)

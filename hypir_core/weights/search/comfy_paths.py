@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config import load_yaml
+from ...environment import variables
 from ...errors import ConfigError
 from ..file_names import WEIGHT_ENDINGS
 
@@ -27,7 +28,7 @@ def default_roots() -> tuple[Path, ...]:
     Tried in order: COMFYUI_PATH, the ComfyUI this package is installed in as a plugin, and the folders that
     ComfyUI's own installers choose.
     """
-    stated = os.environ.get("COMFYUI_PATH")
+    stated = variables().get("COMFYUI_PATH")
     around = next((p.parent for p in Path(__file__).resolve().parents if p.name == "custom_nodes"), None)
     home = Path.home()
     places = [home / "comfy" / "ComfyUI", home / "ComfyUI", home / "Documents" / "ComfyUI"]

@@ -1,4 +1,4 @@
-"""Look for the base model and for LoRA files in the folders of a ComfyUI."""
+"""Look for base models, for LoRA files and for files by their names in the folders of a ComfyUI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import ConfigError
-from ..file_names import CHECKPOINT_ENDINGS, is_safetensors
+from ..file_names import is_safetensors
 from ..not_weights import not_weights
 from .base_files import BaseFiles
 from .base_layout import (
@@ -19,25 +19,17 @@ from .base_layout import (
     separate,
 )
 from .comfy_paths import default_roots, model_folders, weight_files
-
-_SD21 = re.compile(r"(?:v2-1|(?:sd|stable[-_. ]?diffusion)[-_. ]?v?2[-_. ]?1)(?!\d)")
-_PLAIN_WORDS = frozenset(
-    {"base", "512", "ema", "pruned", "unet", "vae", "clip", "text", "encoder", "te", "diffusion", "model"}
-    | {"fp16", "f16", "half", "bf16", "fp32", "f32", "full"}
-)
-"""Words that a file of SD 2.1-base itself may carry; any other names another model (768, inpainting, …)."""
+from .wanted_base import WantedBase
 
 _LORA_NAME = re.compile(r"hypir[-_ ]?sd2(?!.*(?:[-_]d$|merged))")
 """Not the discriminator (``HYPIR_sd2_D``), not a merged UNet."""
 
 
-def base_in_comfy(roots: Sequence[Path] | None) -> Iterator[tuple[str, BaseFiles | Missing]]:
-    """Yield (place, result) for what looks like SD 2.1-base in ComfyUI's folders, whole models first.
-
-    Only names that say SD 2.1 *base* count: neither the prediction type nor the model a VAE belongs to can be
-    read from the tensors.
-    """
-    for root, folders in _roots(
+def base_in_comfy(
+    roots: Sequence[Path] | None, wanted: WantedBase
+) -> Iterator[tuple[str, BaseFiles | Missing]]:
+    """Yield (place, result) for what is called like the wanted model in ComfyUI's folders, whole models first."""
+    for root, folders in comfy_folders(
         roots, "diffusers", "hypir", "checkpoints", "diffusion_models", "vae", "text_encoders"
     ):
         if isinstance(folders, Missing):
@@ -46,18 +38,18 @@ def base_in_comfy(roots: Sequence[Path] | None) -> Iterator[tuple[str, BaseFiles
         diffusers, hypir, checkpoints, *parts = folders
         for folder in (*diffusers, *hypir):
             for child in sorted(folder.iterdir()):
-                if child.is_dir() and is_sd21_name(child.name, base=True):
+                if child.is_dir() and wanted.is_called(child.name, whole=True):
                     yield str(child), read_diffusers_folder(child, found_in=root)
-        for path in ranked(path for path in weight_files(checkpoints) if is_sd21_checkpoint(path)):
+        for path in ranked(path for path in weight_files(checkpoints) if wanted.is_checkpoint(path)):
             yield str(path), read_single_file(path, found_in=root)
-        yield root, _separate_files(parts, found_in=root)
+        yield root, _separate_files(parts, wanted, found_in=root)
 
 
 def lora_in_comfy(
     roots: Sequence[Path] | None, name: str | None = None
 ) -> Iterator[tuple[str, Path | Missing]]:
     """Yield (place, result) for the folders ``hypir`` and ``loras``: a file called `name`, or HYPIR's own."""
-    for root, folders in _roots(roots, "hypir", "loras"):
+    for root, folders in comfy_folders(roots, "hypir", "loras"):
         if isinstance(folders, Missing):
             yield root, folders
             continue
@@ -85,24 +77,6 @@ def lora_in(folder: Path, name: str | None = None) -> Path | Missing:
     return Missing(reason)
 
 
-def is_sd21_checkpoint(path: Path) -> bool:
-    """Return whether a file's name says that it is SD 2.1-base as a whole."""
-    return (
-        path.name.lower().endswith(CHECKPOINT_ENDINGS)
-        and path.is_file()
-        and is_sd21_name(path.stem, base=True)
-    )
-
-
-def is_sd21_name(name: str, *, base: bool) -> bool:
-    """Return whether `name` says SD 2.1 and nothing else; with `base`, it must say base (or 512) too."""
-    match = _SD21.match(name.lower())
-    if match is None:
-        return False
-    words = set(re.split(r"[-_. ]+", name.lower()[match.end() :])) - {""}
-    return words <= _PLAIN_WORDS and (not base or bool(words & {"base", "512"}))
-
-
 def ranked(paths: Iterable[Path]) -> list[Path]:
     """Sort files of one model: full precision before half, safetensors before pickles."""
 
@@ -112,7 +86,7 @@ def ranked(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=rank)
 
 
-def _roots(
+def comfy_folders(
     roots: Sequence[Path] | None, *kinds: str
 ) -> Iterator[tuple[str, list[tuple[Path, ...]] | Missing]]:
     """Yield every ComfyUI with its folders of some kinds, in the order of `kinds`."""
@@ -131,16 +105,19 @@ def _roots(
             yield f"ComfyUI: {root}", folders
 
 
-def _separate_files(parts: Sequence[Sequence[Path]], *, found_in: str) -> BaseFiles | Missing:
+def _separate_files(
+    parts: Sequence[Sequence[Path]], wanted: WantedBase, *, found_in: str
+) -> BaseFiles | Missing:
     roles = (Role.unet, Role.vae, Role.text_encoder)
+    checkpoint, folder, separate_names = wanted.examples
     found: list[Path] = []
     for role, folders in zip(roles, parts, strict=True):
-        named = ranked(p for p in weight_files(folders) if is_sd21_name(p.stem, base=role is Role.unet))
+        named = ranked(p for p in weight_files(folders) if wanted.is_called(p.stem, whole=role is Role.unet))
         match = next((path for path in named if role_of(path) is role), None)
         if match is None:
             return Missing(
-                "no checkpoints/v2-1_512-ema-pruned.safetensors, no diffusers/stable-diffusion-2-1-base, and "
-                f"as separate files no {role.value} (named like sd21-base-unet, sd21-vae, sd21-text-encoder)"
+                f"no checkpoints/{checkpoint}, no diffusers/{folder}, and as separate files no {role.value} "
+                f"(named like {separate_names})"
             )
         found.append(match)
     return separate(*found, found_in=found_in)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+
+from ...environment import variables
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -16,12 +17,13 @@ def is_repo_id(text: str) -> bool:
 
 def hub_cache_folder() -> Path:
     """Return the cache: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME, ~/.cache."""
+    given = variables()
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if os.environ.get(name):
-            return Path(os.environ[name]).expanduser()
-    if os.environ.get("HF_HOME"):
-        return Path(os.environ["HF_HOME"]).expanduser() / "hub"
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser()
+        if given.get(name):
+            return Path(given[name]).expanduser()
+    if given.get("HF_HOME"):
+        return Path(given["HF_HOME"]).expanduser() / "hub"
+    caches = Path(given.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser()
     return caches / "huggingface" / "hub"
 
 

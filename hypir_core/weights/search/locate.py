@@ -7,6 +7,7 @@ cache → ComfyUI's model folders → a download.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -15,22 +16,19 @@ from ..download.sources import Fetch, Source, cache_folder, load_source, load_so
 from ..file_names import WEIGHT_ENDINGS
 from .base_files import BaseFiles
 from .base_layout import Missing, read_base, read_single_file
-from .comfy_search import base_in_comfy, is_sd21_checkpoint, lora_in, lora_in_comfy, ranked
+from .comfy_search import base_in_comfy, lora_in, lora_in_comfy, ranked
 from .hub_cache import hub_cache_folder, is_repo_id, snapshots
 from .lora_layout import read_lora_place
+from .wanted_base import SD21_BASE, WantedBase
 
 Found = TypeVar("Found")
 
 Results: TypeAlias = Iterator[tuple[str, "Found | Missing"]]
 """Places that were looked at, as a person would name them, and what is there."""
 
-BASE_SOURCES = ("sd21-base", "sd21-base-fp16", "sd21-base-checkpoint")
-"""Sources that hold the base model; the first one is what is downloaded."""
-
 LORA_SOURCE = "hypir-lora"
 
 _RESTORE = "hypir restore photo.jpg -o out.png --engine one-step"
-BASE_COMMANDS = (f"{_RESTORE} --download", f"{_RESTORE} --base PATH")
 LORA_COMMANDS = (f"{_RESTORE} --download", f"{_RESTORE} --lora FILE")
 """What mends a missing file: download it; use a copy one already has."""
 
@@ -38,15 +36,17 @@ LORA_COMMANDS = (f"{_RESTORE} --download", f"{_RESTORE} --lora FILE")
 def locate_base(
     custom: str | Path | None = None,
     *,
+    wanted: WantedBase = SD21_BASE,
     comfy_models: Sequence[Path] | None = None,
     offline: bool = False,
     fetch: Fetch | None = None,
 ) -> BaseFiles:
-    """Find an SD 2.1-base model.
+    """Find a base model.
 
     Args:
         custom: a diffusers folder, a folder of separate files, one .safetensors or .ckpt file, or the id
             ``owner/name`` of a repository in the Hugging Face cache. When given, nothing else is tried.
+        wanted: the model that is looked for where nothing is given; what is given may be any.
         comfy_models: ComfyUI folders (or their ``models`` folders) to look into; None: those of this machine.
         offline: never use `fetch`; also set by HF_HUB_OFFLINE=1.
         fetch: called with the source and a folder when nothing is found; None: nothing is downloaded.
@@ -56,12 +56,12 @@ def locate_base(
         WeightsError, Cancelled: from `fetch`.
     """
     return locate_file(
-        BASE_SOURCES,
+        wanted.sources,
         custom,
-        _recognise_base,
-        what="an SD 2.1-base model",
-        commands=BASE_COMMANDS,
-        in_comfy=lambda name: iter(()) if name else base_in_comfy(comfy_models),
+        partial(_recognise_base, wanted),
+        what=wanted.what,
+        commands=wanted.commands,
+        in_comfy=lambda name: iter(()) if name else base_in_comfy(comfy_models, wanted),
         offline=offline,
         fetch=fetch,
     )
@@ -190,9 +190,11 @@ def _in_hub_cache(
         yield from recognise(snapshot, f"{cache}@{snapshot.name[:8]}")
 
 
-def _recognise_base(path: Path, place: str) -> Results[BaseFiles]:
+def _recognise_base(wanted: WantedBase, path: Path, place: str) -> Results[BaseFiles]:
     yield place, read_base(path, found_in=place)
-    for file in ranked(file for file in path.iterdir() if is_sd21_checkpoint(file)) if path.is_dir() else ():
+    for file in (
+        ranked(file for file in path.iterdir() if wanted.is_checkpoint(file)) if path.is_dir() else ()
+    ):
         yield f"{place}: {file.name}", read_single_file(file, found_in=place)
 
 

@@ -12,14 +12,22 @@ from .comfy_search import lora_in
 _USUAL_STEMS = ("adapter_model", "pytorch_lora_weights")
 """What PEFT and diffusers call the LoRA in a folder of theirs."""
 
+PARTS = ("unet", "unet_lora_adapter", "vae_encoder_lora_adapter")
+"""Folders that make a restorer of their folder as a whole."""
+
 
 def read_lora_place(path: Path) -> Path | Missing:
-    """Return the LoRA file at `path`: the file itself or, in a folder, HYPIR's, PEFT's, diffusers' or the only one."""
+    """Return the LoRA file at `path`: the file itself or, in a folder, HYPIR's, PEFT's, diffusers' or the only one.
+
+    A folder that holds folders of networks or of adapters is a restorer as it is.
+    """
     if path.is_file():
         fault = not_weights(path)
         return Missing(fault) if fault else path
     if not path.is_dir():
         return Missing("no such file or folder")
+    if any((path / part).is_dir() for part in PARTS):
+        return path
     published = lora_in(path)
     if isinstance(published, Path):
         return published

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hypir_core.diffusion.prediction import predict_x0
-from hypir_core.diffusion.samplers.base import Sampler, Step
+from hypir_core.diffusion.samplers.base import Sampler, Step, remembered
 from hypir_core.weights.spec import Prediction
 
 
@@ -30,8 +30,9 @@ def walk(
     for step in steps:
         x0 = denoise(x, step)
         noise = noises[step.index] if sampler.stochastic else None
+        seen = remembered(sampler, x, x0, step)
         x = sampler.move(x, x0, step, noise=noise, earlier=tuple(earlier))
-        earlier = [x0, *earlier][: sampler.history]
+        earlier = [seen, *earlier][: sampler.history]
     return x
 
 

@@ -7,10 +7,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hypir_core.diffusion.prediction import add_noise, predict_eps, predict_v, predict_x0
+from hypir_core.diffusion.prediction import (
+    add_noise,
+    predict_difference,
+    predict_eps,
+    predict_v,
+    predict_x0,
+)
 from hypir_core.weights.spec import Prediction
 
-CONVERSIONS = {Prediction.x0: predict_x0, Prediction.eps: predict_eps, Prediction.v: predict_v}
+CONVERSIONS = {
+    Prediction.x0: predict_x0,
+    Prediction.eps: predict_eps,
+    Prediction.v: predict_v,
+    Prediction.difference: predict_difference,
+}
 
 levels = st.floats(1e-6, 1 - 1e-6)
 values = st.lists(st.floats(-10, 10), min_size=1, max_size=6)
@@ -26,6 +37,7 @@ def test_each_gives_the_others(a_bar, x0, eps, kind, to):
         Prediction.x0: clean,
         Prediction.eps: noise,
         Prediction.v: a_bar**0.5 * noise - (1 - a_bar) ** 0.5 * clean,
+        Prediction.difference: x - clean,
     }
     # The worst divisor is √ā or √(1 − ā), 1e-3 at least: three digits of sixteen are lost.
     torch.testing.assert_close(

@@ -124,7 +124,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("beta", [BetaKind.scaled_linear, BetaKind.cosine])
-@pytest.mark.parametrize("kind", list(Prediction))
+@pytest.mark.parametrize("kind", list(PREDICTION_NAMES))
 @pytest.mark.parametrize(("twin", "spacing"), PAIRS)
 def test_every_run_equals_diffusers(rng, twin, spacing, kind, beta):
     curve = a_bars64(NoiseSchedule(kind=beta))

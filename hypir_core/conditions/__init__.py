@@ -1,0 +1,1 @@
+"""Condition pictures: what a ControlNet reads beside the degraded picture."""

@@ -1,0 +1,1 @@
+"""The network that names the things in a picture: Recognize Anything (RAM)."""

@@ -1,0 +1,1 @@
+"""How a microscope makes a picture: point spread, camera, and what a measurement says of an estimate."""

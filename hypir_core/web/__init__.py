@@ -1,0 +1,1 @@
+"""The web page: one person, one browser, the same walk as the command line."""

@@ -1,0 +1,1 @@
+"""Generators as graphs of other programs, checked against torch."""
