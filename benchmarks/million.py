@@ -4,8 +4,9 @@
 
 FOLDER gets COUNT names of one small JPEG (hard links, a thousand to a folder). Then, each in a process of its own: the
 pictures are found and their results named, as `hypir restore FOLDER/in -o FOLDER/out` does before the first of them; a
-manifest is written that says all are done, line by line; and it is asked about every picture, as a resumed run does. The
-outputs of that last part are hard links too, so that every one is really looked for on the disk.
+manifest is written that says all are done, line by line; it is asked about every picture, as a resumed run does; the
+same folders are listed as URLs (file://), as a bucket is; and `hypir manifest merge` goes through the lines. The
+outputs are hard links too, so that every one is really looked for on the disk.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ import numpy as np
 from PIL import Image
 
 from hypir_core.batch.earlier import without_results
+from hypir_core.batch.elsewhere import elsewhere
 from hypir_core.batch.finding import find_pictures
 from hypir_core.batch.manifest import MANIFEST, Manifest, Result, Stamp
+from hypir_core.batch.manifests import merge
 from hypir_core.batch.naming import Plan, name_outputs
 
 PER_FOLDER = 1000
-PARTS = ("plan", "append", "resume")
+PARTS = ("plan", "append", "resume", "url", "merge")
 
 
 def make(folder: Path, count: int) -> None:
@@ -64,6 +67,24 @@ def run(part: str, folder: Path) -> dict[str, Any]:
         begun = time.perf_counter()
         count = len(plan(folder).jobs)
         seconds = time.perf_counter() - begun
+    elif part == "url":
+        begun = time.perf_counter()
+        with elsewhere(
+            [f"file://{folder.absolute()}/in"], f"file://{folder.absolute()}/out", force=False
+        ) as there:
+            finding = there.find()
+            there.fetch_manifests()
+            manifest = Manifest(there.out / MANIFEST)
+            jobs = name_outputs(finding.pictures, there.out, format_name=None, several=True).jobs
+            count = sum(map(there.is_there, jobs))
+            assert manifest.key_of(jobs[-1].output) is not None
+        seconds = time.perf_counter() - begun
+    elif part == "merge":
+        begun = time.perf_counter()
+        count = merge(folder / "out")
+        seconds = time.perf_counter() - begun
+        assert count == 1
+        count = sum(1 for _ in (folder / "out" / MANIFEST).open())
     else:
         jobs = plan(folder).jobs
         count = len(jobs)

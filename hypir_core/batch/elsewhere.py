@@ -14,7 +14,7 @@ from ..files.formats import is_picture_name
 from ..files.scenes.recognise import is_scene_path
 from .ferry import Ferry
 from .finding import Finding, Pictures
-from .made import Stamp
+from .listed import Listed
 from .shards import is_manifest_name
 from .store import Store, is_url
 
@@ -41,9 +41,13 @@ class Elsewhere(Ferry):
             raise ConfigError(
                 f"--out {out} lies in the input {inputs[0]}; choose another place for the results"
             )
-        self._found: dict[str, Stamp] = {}
-        there = set() if target is None else set(target.files(missing_ok=True))
-        super().__init__(stage, source, target, stamps=self._found, there=there, force=force)
+        self._found, there = Listed(), Listed()
+        self._manifests: list[str] = []
+        for place, stamp in () if target is None else target.files(missing_ok=True):
+            there.add(place, stamp)
+            if is_manifest_name(place):
+                self._manifests.append(place)
+        super().__init__(stage, source, target, found=self._found, there=there, force=force)
         self.out = stage / "out" if target else Path(out)
         self._manifest = _Shipped()
 
@@ -57,13 +61,13 @@ class Elsewhere(Ferry):
         if self._source is None:
             return None
         found, hidden = Pictures(), 0
-        for place, stamp in sorted(self._source.files().items()):
+        for place, stamp in self._source.files():
             if not (is_picture_name(place) or is_scene_path(Path(place))):
                 continue
             if any(part.startswith(".") for part in place.split("/")):
                 hidden += 1
                 continue
-            self._found[place] = stamp
+            self._found.add(place, stamp)
             found.add(str(self._stage / "in" / place), place, named=False)
         if not found:
             raise ConfigError(f"no pictures found in {self._source.url!r}")
@@ -77,7 +81,7 @@ class Elsewhere(Ferry):
             FileError: one cannot be brought.
         """
         if self._target is not None:
-            for name in sorted(name for name in self._there if is_manifest_name(name)):
+            for name in self._manifests:
                 self._target.fetch(name, self.out / name)
 
     def follow(self, manifest: Path) -> None:

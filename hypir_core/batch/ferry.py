@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from .listed import Listed
 from .made import Stamp
 from .naming import Job
 from .store import Store
@@ -38,8 +39,8 @@ class Ferry:
         source: Store | None,
         target: Store | None,
         *,
-        stamps: Mapping[str, Stamp],
-        there: Set[str],
+        found: Listed,
+        there: Listed,
         force: bool,
     ):
         """Begin with nothing on its way.
@@ -48,12 +49,12 @@ class Ferry:
             stage: the folder; sources come to `stage/in`, results are made in `stage/out`.
             source: where sources are; None: on this disk.
             target: where results belong; None: on this disk.
-            stamps: size and time of what the source holds, by its place.
-            there: what the target held when it was listed.
+            found: what the source held when it was listed.
+            there: what the target did.
             force: results are made without a look at those that are there.
         """
         self._stage, self._source, self._target, self._force = stage, source, target, force
-        self._stamps, self._there = stamps, there
+        self._found, self._there = found, there
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="hypir-carry")
         self._behind: deque[tuple[Any, Future[None]]] = deque()
 
@@ -67,7 +68,7 @@ class Ferry:
     def stamp_of(self, job: Job) -> Stamp | None:
         """Return what the store said when it was listed."""
         return (
-            Stamp.of(job.source) if self._source is None else self._stamps.get(self._place(job.source, "in"))
+            Stamp.of(job.source) if self._source is None else self._found.get(self._place(job.source, "in"))
         )
 
     def is_there(self, job: Job) -> bool:
@@ -99,15 +100,18 @@ class Ferry:
 
     def lent(self, jobs: Sequence[Job]) -> LentFerry:
         """Return a ferry for some jobs, for another process."""
-        places = [self._place(job.output, "out") for job in jobs] if self._target else []
+        found, there = Listed(), Listed()
+        for job in jobs:
+            if self._source is not None and (stamp := self.stamp_of(job)) is not None:
+                found.add(self._place(job.source, "in"), stamp)
+            if self._target is not None and (stamp := self._there.get(self._place(job.output, "out"))):
+                there.add(self._place(job.output, "out"), stamp)
         return LentFerry(
             stage=self._stage,
             source=self._source,
             target=self._target,
-            stamps={self._place(job.source, "in"): stamp for job in jobs if (stamp := self.stamp_of(job))}
-            if self._source
-            else {},
-            there=self._there & set(places),
+            found=found,
+            there=there,
             force=self._force,
         )
 
@@ -152,8 +156,8 @@ class LentFerry:
     """Of the run; its paths stand in the jobs."""
     source: Store | None
     target: Store | None
-    stamps: Mapping[str, Stamp]
-    there: Set[str]
+    found: Listed
+    there: Listed
     force: bool
 
     @contextmanager
@@ -166,7 +170,7 @@ class LentFerry:
         with TemporaryDirectory(prefix="hypir-", dir=beside) as folder:
             stage = Path(folder)
             ferry = Ferry(
-                stage, self.source, self.target, stamps=self.stamps, there=self.there, force=self.force
+                stage, self.source, self.target, found=self.found, there=self.there, force=self.force
             )
             try:
                 yield ferry, [self._moved(job, stage) for job in jobs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def merge(folder: Path) -> int:
         FileError: one of them cannot be read, or the new one cannot be written; nothing is removed then.
     """
     paths = _some(folder)
-    _write(folder, _last_lines(paths))
+    _write(folder, _Last(paths).lines())
     _remove(path for path in paths if path.name != MANIFEST)
     return len(paths)
 
@@ -85,11 +85,19 @@ def retry_failed(folder: Path) -> list[str]:
         ConfigError, FileError: as `merge` does.
     """
     paths = _some(folder)
-    last = _last_lines(paths)
-    failed = {place: json.loads(raw) for place, raw in last.items() if json.loads(raw)["status"] != "done"}
-    _write(folder, {place: raw for place, raw in last.items() if place not in failed})
+    failed: list[str] = []
+
+    def kept(lines: Iterable[bytes]) -> Iterator[bytes]:
+        for raw in lines:
+            line = json.loads(raw)
+            if line["status"] == "done":
+                yield raw
+            else:
+                failed.append(str(line.get("input", line["output"])))
+
+    _write(folder, kept(_Last(paths).lines()))
     _remove(path for path in paths if path.name != MANIFEST)
-    return [str(line.get("input", place)) for place, line in failed.items()]
+    return failed
 
 
 def _some(folder: Path) -> list[Path]:
@@ -100,18 +108,40 @@ def _some(folder: Path) -> list[Path]:
     )
 
 
-def _last_lines(paths: list[Path]) -> dict[str, bytes]:
-    """Return output → its last line, of the manifest that was changed last."""
-    return {line["output"]: json.dumps(line).encode() for path in _in_time(paths) for line in lines_of(path)}
+class _Last:
+    """Which line of each output is the last, in the manifest that was changed last: of each only its number is kept."""
+
+    def __init__(self, paths: list[Path]):
+        self._paths = _in_time(paths)
+        numbered = Numbered()
+        self._counts = array("Q")
+        """Of each output, the number of its last line; the lines of all manifests are counted through."""
+        self._numbers = array("I")
+        """Of each line, the number of its output."""
+        for count, line in enumerate(self._all()):
+            number = numbered.add(line["output"])
+            if number == len(self._counts):
+                self._counts.append(0)
+            self._counts[number] = count
+            self._numbers.append(number)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the last line of each output."""
+        for count, (number, line) in enumerate(zip(self._numbers, self._all(), strict=True)):
+            if self._counts[number] == count:
+                yield json.dumps(line).encode()
+
+    def _all(self) -> Iterator[dict[str, Any]]:
+        return (line for path in self._paths for line in lines_of(path))
 
 
 def _in_time(paths: list[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
 
 
-def _write(folder: Path, lines: dict[str, bytes]) -> None:
+def _write(folder: Path, lines: Iterable[bytes]) -> None:
     with atomic_file(folder / MANIFEST, sync=True, error=FileError) as file:
-        for line in lines.values():
+        for line in lines:
             file.write(line + b"\n")
 
 

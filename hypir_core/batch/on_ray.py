@@ -175,7 +175,11 @@ class _Crew:
                 return hand, self.ray.get(next(hand.ref))
             process, host, spec = self.ray.get(hand.ref)
         except StopIteration:
-            return hand, DONE
+            if not hand.lease:
+                return hand, DONE
+            self.hands.remove(hand)  # it ended before its pictures did: seen where a worker was killed
+            self.ray.kill(hand.actor)
+            return hand, DEAD
         except self.ray.exceptions.RayActorError as err:
             self.hands.remove(hand)
             self._dead_starts += hand.lease is None

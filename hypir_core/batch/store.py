@@ -57,19 +57,42 @@ class Store:
         same = type(self._fs) is type(other._fs)
         return same and f"{other._root}/".startswith(f"{self._root}/")
 
-    def files(self, *, missing_ok: bool = False) -> dict[str, Stamp]:
-        """Return path below the URL → size and time, of all files.
+    def files(self, *, missing_ok: bool = False) -> Iterator[tuple[str, Stamp]]:
+        """Yield path below the URL, size and time of each file, sorted in each folder at the top, files before folders.
+
+        Of a folder at the top all is listed at once, of the others nothing is kept.
 
         Raises:
             FileError: it is not there, or cannot be listed: credentials, network.
         """
         with _named(self.url):
-            if not missing_ok and not self._fs.exists(self._root):
+            if not self._fs.exists(self._root):
+                if missing_ok:
+                    return
                 raise FileNotFoundError("no such bucket, folder or file")
-            found: dict[str, Any] = self._fs.find(self._root, detail=True)
-        self._is_one_file = list(found) == [self._root]
-        start = len(self._root) + 1
-        return {name[start:] or name.rpartition("/")[2]: _stamp(info) for name, info in found.items()}
+            top: list[dict[str, Any]] = self._fs.ls(self._root, detail=True)
+        self._is_one_file = [_name(info) for info in top if info["type"] == "file"] == [self._root]
+        folders: list[str] = []
+        for info in sorted(top, key=_name):
+            if info["type"] == "directory":
+                folders.append(_name(info))
+            else:
+                yield self._place(_name(info)), _stamp(info)
+        del top
+        for folder in folders:
+            if folder != self._root:  # some stores list the folder that was asked for
+                yield from self._below(folder)
+
+    def _below(self, folder: str) -> Iterator[tuple[str, Stamp]]:
+        with _named(f"{self.url}/{self._place(folder)}"):
+            found: dict[str, Any] = self._fs.find(folder, detail=True)
+            self._fs.invalidate_cache()  # a store may keep all that it ever listed
+        for name in sorted(found):
+            yield self._place(name), _stamp(found[name])
+
+    def _place(self, name: str) -> str:
+        """Return a name as seen from the URL."""
+        return name[len(self._root) + 1 :] or name.rpartition("/")[2]
 
     def fetch(self, place: str, path: Path) -> None:
         """Bring a file to this disk.
@@ -112,6 +135,10 @@ class Store:
 
     def _path(self, place: str) -> str:
         return self._root if self._is_one_file else f"{self._root}/{place}"
+
+
+def _name(info: dict[str, Any]) -> str:
+    return info["name"].rstrip("/")
 
 
 def _stamp(info: dict[str, Any]) -> Stamp:

@@ -146,6 +146,26 @@ def test_read_ahead_and_write_behind_are_bounded(tmp_path, memory, pictures):
     assert not list((tmp_path / "in").rglob("*.png"))
 
 
+def test_a_store_is_listed_one_folder_at_the_top_after_the_other(memory, monkeypatch):
+    """A million objects are never all in one dict."""
+    places = [f"{top}{i}.png" for top in ("", "a/", "a/deep/", "b/", ".hidden/") for i in range(3)]
+    for place in places:
+        memory.pipe_file(f"/bucket/in/{place}", b"12345")
+    asked: list[str] = []
+    find = type(memory).find
+    monkeypatch.setattr(
+        type(memory), "find", lambda self, path, **kw: asked.append(path) or find(self, path, **kw)
+    )
+    listing = stores.Store("memory://bucket/in").files()
+    assert [next(listing)[0] for _ in range(3)] == ["0.png", "1.png", "2.png"]
+    assert asked == []
+    rest = [place for place, stamp in listing if stamp.bytes == 5]
+    assert sorted(["0.png", "1.png", "2.png", *rest]) == sorted(places)
+    assert asked == ["/bucket/in/.hidden", "/bucket/in/a", "/bucket/in/b"]
+    assert [place for place, _ in stores.Store("memory://bucket/in/a/0.png").files()] == ["0.png"]
+    assert list(stores.Store("memory://bucket/none").files(missing_ok=True)) == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

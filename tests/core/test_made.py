@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypir_core.batch.finding import Found, Pictures
+from hypir_core.batch.listed import Listed
 from hypir_core.batch.made import Made, Stamp
 from hypir_core.batch.manifest import MANIFEST, Manifest
 from hypir_core.batch.numbered import Numbered
@@ -113,3 +114,15 @@ def test_a_picture_that_is_done_costs_a_hundred_bytes():
     size, _peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size / count < 100
+
+
+def test_what_a_store_holds_is_known_by_its_place():
+    listed = Listed()
+    for i in range(3000):
+        listed.add(f"folder/{i}.png", Stamp(i, -i))
+    listed.add("folder/7.png", Stamp(70, 700))
+    assert len(listed) == 3000
+    assert listed.get("folder/7.png") == Stamp(70, 700)
+    assert listed.get("folder/2999.png") == Stamp(2999, -2999)
+    assert "folder/3000.png" not in listed
+    assert listed.get("folder/3000.png") is None

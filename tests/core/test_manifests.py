@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from hypir_core.batch.manifest import Manifest, Result
-from hypir_core.batch.manifests import status_of
+from hypir_core.batch.manifests import merge, retry_failed, status_of
 from hypir_core.batch.shards import MANIFEST
 from hypir_core.cli import main
 
@@ -88,6 +88,17 @@ def test_of_several_lines_the_last_counts(tmp_path):
     assert (said.manifests, said.done, said.seconds) == (2, 2, 1.75)
     assert [entry["output"] for entry in said.failed] == ["b.png", "d.png"]
     assert said.set_aside == ()
+    assert merge(tmp_path) == 2
+    merged = [json.loads(raw) for raw in (tmp_path / MANIFEST).read_text().splitlines()]
+    assert {one["output"]: one["status"] for one in merged} == {
+        "a.png": "done",
+        "b.png": "failed",
+        "c.png": "done",
+        "d.png": "failed",
+    }
+    assert len(merged) == 4
+    assert retry_failed(tmp_path) == ["b.png", "d.png"]
+    assert status_of(tmp_path).done == 2
 
 
 def test_a_folder_without_a_manifest_is_one_line(tmp_path, capsys):
