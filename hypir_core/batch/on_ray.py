@@ -177,7 +177,7 @@ class _Crew:
         except StopIteration:
             if not hand.lease:
                 return hand, DONE
-            self.hands.remove(hand)  # it ended before its pictures did: seen where a worker was killed
+            self.hands.remove(hand)  # its stream ended before its pictures did
             self.ray.kill(hand.actor)
             return hand, DEAD
         except self.ray.exceptions.RayActorError as err:
