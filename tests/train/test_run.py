@@ -21,11 +21,13 @@ from tests.train.equality import assert_equal
 from train.__main__ import main
 from train.config import TrainConfig, load_config
 from train.players import optimiser_step
+from train.run import precision
 from train.run.building import build
 from train.run.checkpoint import newest_checkpoint
 from train.run.logbook import StepLog
 from train.run.meter import Meter
 from train.run.recipe import generator_losses, generator_step, train
+from train.run.start_message import start_lines
 
 pytestmark = pytest.mark.tiny
 
@@ -235,3 +237,19 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch(photos, tmp_pa
     one, two = (load_file(tmp_path / name / "generator.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("units", "computed", "said"), [(None, "no", "fp32: precision is bf16"), ("AMX", "bf16", "bf16")]
+)
+def test_a_cpu_that_would_emulate_bf16_computes_in_float32_and_says_so(
+    photos, tmp_path, monkeypatch, units, computed, said
+):
+    monkeypatch.setattr(precision, "cpu_bfloat16_units", lambda: units)
+    run = build(tiny(photos, tmp_path / "run", 2, "precision=bf16"))
+    assert run.accelerator.mixed_precision == computed
+    assert any(
+        line.startswith("processes") and line.endswith((said, f"{said}, and this CPU has no units for it"))
+        for line in start_lines(run)
+    )
+    assert run.settings["precision"] == "bf16"  # so that it goes on where the CPU has units

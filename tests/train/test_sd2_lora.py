@@ -26,7 +26,7 @@ from train.data.batch import Batch
 from train.generators import Generator, build_generator
 from train.generators.lora_layers import add_lora_
 from train.players import trained_state
-from train.run import checkpoint
+from train.run import checkpoint, precision
 from train.run.building import Run, build
 from train.run.checkpoint import newest_checkpoint
 from train.run.export import write_weights
@@ -222,7 +222,8 @@ def test_checkpointed_gradients_are_the_gradients(tiny, picture_01):
         torch.testing.assert_close(computed_again[name], gradient)
 
 
-def test_frozen_weights_are_bf16_and_factors_float32(tiny):
+def test_frozen_weights_are_bf16_and_factors_float32(tiny, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_bfloat16_units", lambda: "AMX")  # without units it is float32
     config = tiny("precision=bf16", "generator.optimiser.lr=3e-3", steps=8)
     run = build(config)
     formats = {p.requires_grad: p.dtype for p in run.player.module.parameters()}

@@ -25,6 +25,7 @@ from train.config import TrainConfig, load_config
 from train.data.batch import Batch
 from train.generators import build_generator
 from train.options import check_files, check_options
+from train.run import precision
 from train.run.building import build
 from train.run.memory import count_kept
 from train.run.recipe import train
@@ -251,7 +252,8 @@ def test_every_pass_of_a_step_draws_its_own_noise_and_the_same_again(tiny, publi
     assert errors() == first
 
 
-def test_frozen_weights_are_bf16_and_what_learns_is_float32(tiny, published):
+def test_frozen_weights_are_bf16_and_what_learns_is_float32(tiny, published, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_bfloat16_units", lambda: "AMX")  # without units it is float32
     config = tiny(published, "precision=bf16", "data.batch_size=2", steps=2)
     run = build(config)
     formats = {(p.requires_grad, p.dtype) for p in run.player.module.parameters()}

@@ -40,6 +40,7 @@ from .checkpoint import Best, Resumed, check_exact, load_checkpoint
 from .checkpoint_folders import clear_leftovers, read_about
 from .divergence import Watch
 from .phases import OpenStream, position_at
+from .precision import precision_here
 from .resuming import BASE_HASH, resume_settings
 from .run_folder import describe_run
 from .sharding import check_distribution, is_split
@@ -128,7 +129,7 @@ def build(config: TrainConfig, *, write: bool = True) -> Run:
     _check_start(config, source.hash, accelerator)
     ranges = settled_ranges(config, source, mixture, write=write and accelerator.is_main_process)
     export = replace(config.export, bands=config.export.bands or bands_of(source))
-    settled = replace(config, ranges=ranges, export=export)
+    settled = replace(config, ranges=ranges, export=export, precision=precision_here(config))
     generator = build_generator(settled, accelerator.device)
     task = build_task(settled, generator)
     _check_crops(config, generator)
@@ -212,12 +213,12 @@ def _check_crops(config: TrainConfig, generator: Generator) -> None:
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
-    precision = "no" if config.precision is Precision.fp32 else config.precision.value
+    precision = precision_here(config)
     if config.precision is Precision.fp16 and (config.cpu or not torch.cuda.is_available()):
         raise ConfigError("precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
     check_distribution(os.environ, config.precision)
     return Accelerator(
-        mixed_precision=precision,
+        mixed_precision="no" if precision is Precision.fp32 else precision.value,
         cpu=config.cpu,
         # Stated, since accelerate divides every loss by what its own config or environment says otherwise.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),

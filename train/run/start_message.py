@@ -9,6 +9,7 @@ import torch
 from ..config import TrainConfig
 from .building import Run
 from .memory import gib, held_by, held_by_frozen, millions
+from .precision import precision_here
 
 MUCH_AT_ONCE = 32
 FAST = 1e-3
@@ -21,7 +22,7 @@ def start_lines(run: Run) -> list[str]:
     per_step = data.batch_size * config.accumulation * run.accelerator.num_processes
     return [
         f"device      {device_text(run)}",
-        f"processes   {run.accelerator.num_processes}, {config.precision.value}",
+        f"processes   {run.accelerator.num_processes}, {precision_text(config)}",
         f"pictures    {run.pictures} from {places}; {per_step} samples per step "
         f"({data.batch_size} per pass × {config.accumulation} passes × {run.accelerator.num_processes} processes)",
         *network_lines(run),
@@ -45,6 +46,14 @@ def unusual(config: TrainConfig) -> list[str]:
             f"generator.optimiser.lr is {config.generator.optimiser.lr:g}: above {FAST:g} training often diverges"
         )
     return lines
+
+
+def precision_text(config: TrainConfig) -> str:
+    """Return the precision, and why it is not the one that is asked for."""
+    here = precision_here(config)
+    if here is config.precision:
+        return here.value
+    return f"{here.value}: precision is {config.precision.value}, and this CPU has no units for it"
 
 
 def device_text(run: Run) -> str:
