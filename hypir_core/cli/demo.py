@@ -56,6 +56,7 @@ def _photographs(out: Path, device: str) -> None:
     )
     with console.bars() as bars:
         runtime = Runtime(device=where, progress=console.tick_of(bars))
+        compared = []
         for index, source in enumerate(sorted(EXAMPLES.glob("*.jpg"))):
             bars.start(source.name)
             photo, _ = to_planes(read_picture(source))
@@ -65,8 +66,9 @@ def _photographs(out: Path, device: str) -> None:
             restored = restore(engine, to_planes(read_picture(low))[0], Request(), runtime)
             text = picture_text(Request(), restored.report)
             write_picture(out / f"{source.stem}-after.png", restored.image_01, text=text, force=True)
+            compared.append(out / f"{source.stem}-compare.png")
             write_picture(
-                out / f"{source.stem}-compare.png",
+                compared[-1],
                 compare_picture(
                     made.lq_01, restored.image_01, labels=("before", f"after: {engine.spec.name}")
                 ),
@@ -78,4 +80,4 @@ def _photographs(out: Path, device: str) -> None:
             scores += [f"{float(ssim(c, photo)):.3f}" for c in candidates]
             table.add_row(source.stem, *scores, f"{restored.report.seconds:.1f}")
     console.out.print(table)
-    console.tell(f"before/after pictures: {', '.join(str(p) for p in sorted(out.glob('*-compare.png')))}")
+    console.tell(f"before/after pictures: {', '.join(map(str, compared))}")

@@ -64,6 +64,7 @@ def microscopy_demo(out: Path, device: torch.device) -> None:
     table = Table("specimen", "noisy", "Richardson-Lucy", *engines, "seconds")
     with console.bars() as bars:
         runtime = Runtime(device=device, progress=console.tick_of(bars))
+        compared = []
         for number, kind in enumerate(SPECIMENS):
             bars.start(kind)
             made = specimen_of(kind, seed=number)
@@ -79,8 +80,9 @@ def microscopy_demo(out: Path, device: torch.device) -> None:
                 seconds += restored.report.seconds
             light = {name: (each / PHOTONS).clamp(0, 1) for name, each in found.items()}
             shown = {name: _large(each) for name, each in (light | {"truth": made.truth}).items()}
+            compared.append(out / f"{kind}-compare.png")
             write_picture(
-                out / f"{kind}-compare.png",
+                compared[-1],
                 compare_row(list(shown.values()), labels=list(shown)),
                 force=True,
             )
@@ -90,7 +92,7 @@ def microscopy_demo(out: Path, device: torch.device) -> None:
     console.tell(
         f"{PHOTONS:g} photons at the brightest place, a point spread of σ {SIGMA_PX:g} px; Richardson-Lucy is stopped "
         "where it is best, which only a demo can know. Shown as the root of the light: "
-        f"{', '.join(str(p) for p in sorted(out.glob('*-compare.png')))}"
+        f"{', '.join(map(str, compared))}"
     )
 
 

@@ -339,9 +339,15 @@ def test_doctor_and_engines_speak_json(capsys):
 
 
 def test_demo_makes_pictures_to_look_at(tmp_path, capsys):
+    earlier = tmp_path / "demo" / "beads-compare.png"
+    earlier.parent.mkdir()
+    earlier.touch()
     assert hypir("demo", "-o", tmp_path / "demo") == 0
-    assert len(list((tmp_path / "demo").glob("*-compare.png"))) == 3
-    assert "restored" in capsys.readouterr().out
+    assert len(list((tmp_path / "demo").glob("*-compare.png"))) == 4
+    said = capsys.readouterr().out
+    assert "restored" in said
+    assert "cat-compare.png" in said
+    assert earlier.name not in said  # another demo's
 
 
 def test_ctrl_c_leaves_finished_files_and_a_usable_manifest(tmp_path):
