@@ -196,7 +196,7 @@ def methods_for(
 def _guided(file: PixelFile, term: str, *, repeats: Sequence[int], **options: Any) -> dict[str, Method]:
     return {
         f"s {s:g} ×{n}": by_engine(file, guidance=term, guidance_strength=s, guidance_repeats=n, **options)
-        for s in (0.5, 0.8)
+        for s in (0.4, 0.6, 0.8)
         for n in repeats
     }
 
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32, help="held-out planes")
     parser.add_argument("--tune", type=int, default=6, help="planes that strengths are chosen on")
     parser.add_argument("--side", type=int, default=64, help="of a plane, in pixels")
-    parser.add_argument("--photons", type=float, nargs="+", default=[5, 10, 50])
+    parser.add_argument("--photons", type=float, nargs="*", default=[5, 10, 50])
     parser.add_argument("--only-trained-optics", action="store_true")
     parser.add_argument("--no-tiles", action="store_true")
     parser.add_argument("--only-tiles", action="store_true")
