@@ -107,6 +107,17 @@ def test_a_file_gives_the_discriminator_back(tmp_path, name):
         )
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["standard", "esrgan"])
+def test_a_crop_of_any_size_from_32_on_gets_one_logit(name):
+    make = DISCRIMINATORS.get(name)
+    options = {"features": 2, "hidden": 3} | ({"blocks": 8} if name == "standard" else {})
+    net = make(make.Options(**options, in_channels=4)).eval()
+    for sides in ((32, 32), (33, 47), (64, 40)):
+        (logits,) = net(torch.rand(2, 4, *sides)).logits
+        assert logits.shape == (2, 1)
+
+
 def settings(**section) -> dict:
     return {"Model": {"in_bands": 3}, "Discriminator": section}
 

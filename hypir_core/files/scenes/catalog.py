@@ -114,6 +114,8 @@ def open_scene(path: Path | str, wanted: Wanted | None = None, *, format_name: s
         finally:
             scene.close()
         scene = opened(path, replace(wanted, bands=order))
+    elif wanted.channels > 1 and not wanted.bands and not any(scene.grid.bands):
+        notes = ("the file does not name its bands; they were taken in its order",)
     scene.notes = (*scene.notes, *notes)
     scene.reopen = (open_again, (path, wanted, format_name))
     return scene
