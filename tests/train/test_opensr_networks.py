@@ -71,10 +71,10 @@ def test_feature_heads_teach_only_the_generator(name):
     assert float(feature_matching(fake, fake).detach()) == 0
 
 
-@pytest.mark.parametrize(("layers", "field_px"), [(2, 34), (3, 70), (4, 142)])
+@pytest.mark.parametrize(("layers", "field_px"), [(2, 34), (3, 70), (4, 142), (5, 286)])
 def test_a_logit_of_patchgan_sees_what_the_option_says(layers, field_px):
     net = PatchGanDiscriminator(PatchGanOptions(features=2, layers=layers, norm=Norm.none)).eval()
-    image = torch.rand(1, 3, 256, 6 * 2**layers, requires_grad=True)
+    image = torch.rand(1, 3, 384, 6 * 2**layers, requires_grad=True)
     (logits,) = net(image).logits
     logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
     assert image.grad is not None
