@@ -131,6 +131,7 @@ def test_bands_are_counted_and_pictures_of_one_size_are_shown(run):
     folder = run(
         "max_steps=2", "validation=null", "tracking.tensorboard=true", "tracking.images_every=1",
         "tracking.histograms_every=2",
+        "discriminators.judge={name: patch, options: {features: 2, layers: 1, scales: 2}, weight: 0.1}",
     )  # fmt: skip
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
@@ -141,6 +142,9 @@ def test_bands_are_counted_and_pictures_of_one_size_are_shown(run):
     assert counted.step == 2
     assert counted.histogram_value.num == 2 * 16 * 16
     assert "loss/l1" in tags["scalars"]
+    assert "logits/judge_fake" in tags["scalars"]
+    (counted,) = events.Histograms("logits/judge_real")
+    assert counted.histogram_value.num == 2 * (6**2 + 2**2)  # a logit of every patch at both scales
     first = events.Images("train/lq_restored_target")[0]
     assert (first.width, first.height) == (
         3 * 18,
