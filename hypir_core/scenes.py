@@ -29,8 +29,9 @@ from .image.size import MAX_SCALE
 from .reporting import make_report
 from .request import Report, Request
 from .runtime import Runtime
+from .scene_checks import check_any_data, check_format, check_wishes
 from .scene_figures import Parts, check_truth, figures_of
-from .scene_reading import Shape, Values, blocks_of, has_planes
+from .scene_reading import Shape, Values
 from .scene_walk import StripSink, Walk
 from .tiling.geometry import by
 from .tiling.stage import StageReport
@@ -148,6 +149,7 @@ def restore_scene(
     if not sink.done_rows:
         check_any_data(scene)
     values = Values(scene, 1.0 if spec.file_values else scene.grid.white)
+    check_format(engine, sink.grid, values.white)
     walk = Walk(scene, sink, request, _bounded(runtime), values)
     told = _Told(engine, values)
     reports, notes = [], []
@@ -244,39 +246,6 @@ def _bounded(runtime: Runtime) -> Runtime:
     """
     batch = 1 if runtime.device.type == "cpu" and runtime.batch_tiles is None else runtime.batch_tiles
     return replace(runtime, strip_budget_bytes=STRIP_BYTES, batch_tiles=batch)
-
-
-def check_wishes(spec: EngineSpec, request: Request) -> None:
-    """Raise ConfigError where a request asks for what would mix or change a scene's values."""
-    asked = {
-        "a strength below 1": request.strength != 1,
-        "a colour fix": request.color_fix not in {None, ColorFix.none},
-        "edge_enhance": request.edge_enhance > 0,
-        "sharpen": request.sharpen > 0,
-    }
-    problems = [f"a scene keeps its own values: leave out {name}" for name, it in asked.items() if it]
-    if spec.wants_prompt:
-        problems.append(
-            f"engine {spec.name!r} restores pictures, not scenes; choose upscaler with weights of the scene's bands"
-        )
-    if problems:
-        raise ConfigError(problems)
-
-
-def check_any_data(scene: Scene) -> None:
-    """Raise ConfigError where a scene has no cell with data; reading ends at the first block with some."""
-    if not scene.grid.may_have_holes:
-        return
-    for box in blocks_of(scene):
-        try:
-            valid = scene.block(box).valid
-        except ImageFileError:
-            if not has_planes(scene):
-                raise
-            continue  # the pass that reads it says what is wrong
-        if valid is None or valid.any():
-            return
-    raise ConfigError(f"{scene.path}: expected some cells with data, got none: all are NaN or nodata")
 
 
 def _places(scene: Scene, order: Order) -> Iterator[tuple[slice, tuple[int, ...]]]:

@@ -21,7 +21,8 @@ from ..files.scenes.scene import Scene
 from ..files.writing import copy_dates
 from ..request import Report, Request, picture_text
 from ..runtime import Runtime
-from ..scenes import bands_of, check_wishes, damaged_planes, factors_of, order_of, restore_scene
+from ..scene_checks import check_wishes
+from ..scenes import bands_of, damaged_planes, factors_of, order_of, restore_scene
 from .naming import Job
 
 FLOAT_BITS = 32

@@ -17,6 +17,7 @@ from ..batch.finding import Finding, find_pictures
 from ..batch.manifest import Manifest, Result
 from ..batch.naming import Job, Plan, Sources, name_outputs
 from ..batch.on_ray import run_on_ray
+from ..batch.resolutions import check_resolution
 from ..batch.restoring import Writing
 from ..batch.running import Tally, run_jobs
 from ..batch.shards import manifests_in, shard_of
@@ -123,6 +124,8 @@ def _run(
 ) -> Tally:
     fetch = fetcher(consented=bool(work.options.get("download")))
     engine = work.load(fetch=fetch) if places.ray is None else None
+    if engine is not None and carrier is None:
+        check_resolution(plan.jobs, engine.spec, writing)
     ended, failed, begin = 0, 0, time.monotonic()
     with (
         report_file(

@@ -1,4 +1,4 @@
-"""What an engine may be besides: told of a whole scene, or able to say whether a result explains its input."""
+"""What an engine may be besides: told of a whole scene, or able to say what its results are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from ..image.histogram import Statistics
+from ..image.ranges import RangeConfig
 from ..physics.explained import Explained
 from .base import Engine
 
@@ -23,6 +24,16 @@ class OfScene(Protocol):
             white: the file's number that reads as 1; 1 where numbers come as they are (`EngineSpec.file_values`).
             statistics: reads the scene once; of all values as the engine will see them, channels taken as one.
         """
+        ...
+
+
+@runtime_checkable
+class SaysItsRange(Protocol):
+    """An engine whose results may have another range than its input."""
+
+    @property
+    def out_range(self) -> RangeConfig | None:
+        """Range of the results; None: that of the input, with its numbers."""
         ...
 
 

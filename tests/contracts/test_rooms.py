@@ -24,7 +24,7 @@ FLOORS = (
     {"tags", "components"},
     {"engines", "caption"},
     {"checks", "mixing", "reporting", "whole_run", "scene_reading", "clip"},
-    {"pipeline", "profile", "scene_figures", "scene_walk"},
+    {"pipeline", "profile", "scene_checks", "scene_figures", "scene_walk"},
     {"streaming", "scenes"},
     {"batch", "measure"},
     {"web"},

@@ -66,6 +66,17 @@ def test_generators(name):
         learns(net, made)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["srresnet", "residual rcab", "stochastic", "esrgan"])
+def test_generators_of_every_factor(name):
+    for factor, dims in product((1, 2, 4, 8), AXES):
+        options = {**GENERATORS[name], "scale": factor, "in_channels": 2, "dims": dims}
+        made = build_architecture(name.split()[0], options, where="options")(
+            torch.rand(1, 2, *(2, 3, 4)[-dims:])
+        )
+        assert made.shape == (1, 2, *(factor * size for size in (2, 3, 4)[-dims:]))
+
+
 @pytest.mark.parametrize("name", sorted({name.split()[0] for name in GENERATORS} - {"compact"}))
 def test_generators_may_make_other_bands_than_they_take(name):
     sizes = next(sizes for key, sizes in GENERATORS.items() if key.split()[0] == name)

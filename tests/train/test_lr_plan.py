@@ -105,3 +105,23 @@ def test_gradients_are_cut_by_value_and_slopes_decay_on_request():
     assert [round(float(each), 6) for each in seen] == [0.25, 0.25]
     with pytest.raises(ConfigError, match="clip_norm must be 0 with clip_value"):
         OptimiserConfig(clip_value=1.0)
+
+
+def test_every_player_has_a_threshold_of_its_own_and_0_is_none():
+    """What the optimiser gets, not what is reported: that is the norm before."""
+    accelerator = Accelerator(cpu=True)
+    given = {}
+    for name, threshold in (("generator", 0.5), ("judge", 2.0), ("free", 0.0)):
+        net = nn.Linear(3, 1, bias=False)
+        config = OptimiserConfig(clip_norm=threshold)
+        player = build_player(name, net, config, ema=None, accelerator=accelerator, max_steps=1)
+        player.optimiser.optimizer.register_step_pre_hook(
+            lambda *_, name=name, net=net: given.update({name: float(net.weight.grad.norm())})
+        )
+        (30 * player.module(torch.ones(1, 3))).sum().backward()
+        assert float(optimiser_step(player, accelerator, 0)) == pytest.approx(30 * 3**0.5)
+    assert given == {
+        "generator": pytest.approx(0.5),
+        "judge": pytest.approx(2.0),
+        "free": pytest.approx(30 * 3**0.5),
+    }

@@ -71,10 +71,10 @@ def test_feature_heads_teach_only_the_generator(name):
     assert float(feature_matching(fake, fake).detach()) == 0
 
 
-@pytest.mark.parametrize(("layers", "field_px"), [(2, 34), (3, 70), (4, 142)])
+@pytest.mark.parametrize(("layers", "field_px"), [(2, 34), (3, 70), (4, 142), (5, 286)])
 def test_a_logit_of_patchgan_sees_what_the_option_says(layers, field_px):
     net = PatchGanDiscriminator(PatchGanOptions(features=2, layers=layers, norm=Norm.none)).eval()
-    image = torch.rand(1, 3, 256, 6 * 2**layers, requires_grad=True)
+    image = torch.rand(1, 3, 384, 6 * 2**layers, requires_grad=True)
     (logits,) = net(image).logits
     logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
     assert image.grad is not None
@@ -105,6 +105,17 @@ def test_a_file_gives_the_discriminator_back(tmp_path, name):
         read_discriminator(
             made(name, in_channels=4), tmp_path / "d.safetensors", key="discriminators.d.weights"
         )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["standard", "esrgan"])
+def test_a_crop_of_any_size_from_32_on_gets_one_logit(name):
+    make = DISCRIMINATORS.get(name)
+    options = {"features": 2, "hidden": 3} | ({"blocks": 8} if name == "standard" else {})
+    net = make(make.Options(**options, in_channels=4)).eval()
+    for sides in ((32, 32), (33, 47), (64, 40)):
+        (logits,) = net(torch.rand(2, 4, *sides)).logits
+        assert logits.shape == (2, 1)
 
 
 def settings(**section) -> dict:

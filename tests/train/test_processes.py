@@ -33,6 +33,11 @@ JUDGE = (
 )
 
 
+ROUNDING = 1e-6
+"""A hundredth of a move of Adam at a learning rate of 1e-4: weights whose gradient is almost nothing show how a
+processor rounds."""
+
+
 @pytest.fixture(scope="module")
 def lora(golden: Path, photos: Path) -> list[str]:
     """Words of the whole recipe on the golden model, but for the steps, the folder and the batch size."""
@@ -114,10 +119,10 @@ def test_split_networks_learn_what_whole_ones_learn(two):
     for ours, step in (("split", 2), ("mixed", 3)):
         split, whole = (players_at(two / name, step) for name in (ours, "whole"))
         for player, state in whole.items():
-            torch.testing.assert_close(split[player]["weights"], state["weights"], atol=1e-7, rtol=0)
+            torch.testing.assert_close(split[player]["weights"], state["weights"], atol=ROUNDING, rtol=0)
     for file in ("generator.safetensors", "generator_ema.safetensors", "discriminator_clip.safetensors"):
         split, whole = (load_file(two / name / file) for name in ("mixed", "whole"))
-        torch.testing.assert_close(split, whole, atol=1e-7, rtol=0)
+        torch.testing.assert_close(split, whole, atol=ROUNDING, rtol=0)
     for name in ("loss/total", "loss/clip_own", "gradient/generator", "gradient/clip_own"):
         expected = values_of(two / "whole", name)
         assert len(expected) == 3

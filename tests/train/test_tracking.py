@@ -123,6 +123,45 @@ def test_every_tracker_gets_the_same(tmp_path, monkeypatch):
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
 
 
+def test_bands_are_counted_and_pictures_of_one_size_are_shown(run):
+    """TensorBoard's own reader finds a histogram of every band, and low quality, result and target in a row."""
+    pytest.importorskip("tensorboard", reason="needs the extra train")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = run(
+        "max_steps=2", "validation=null", "tracking.tensorboard=true", "tracking.images_every=1",
+        "tracking.histograms_every=2",
+        "discriminators.judge={name: patch, options: {features: 2, layers: 1, scales: 2}, weight: 0.1}",
+    )  # fmt: skip
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    bands = {f"values/{what}_{band}" for what in ("restored", "target") for band in range(4)}
+    assert bands <= set(tags["histograms"])
+    (counted,) = events.Histograms("values/target_3")
+    assert counted.step == 2
+    assert counted.histogram_value.num == 2 * 16 * 16
+    assert "loss/l1" in tags["scalars"]
+    assert "logits/judge_fake" in tags["scalars"]
+    (counted,) = events.Histograms("logits/judge_real")
+    assert counted.histogram_value.num == 2 * (6**2 + 2**2)  # a logit of every patch at both scales
+    first = events.Images("train/lq_restored_target")[0]
+    assert (first.width, first.height) == (
+        3 * 18,
+        2 * 18,
+    )  # three pictures of 16 px and their frames, two pairs
+
+
+def test_a_grid_enlarges_all_to_the_largest():
+    small, large = torch.rand(3, 4, 6), torch.rand(1, 8, 12)
+    grid = tracking.picture_grid([(small, large)])
+    assert grid.shape == (3, 10, 28)
+    assert torch.equal(grid[:, 1:9, 1:13], small.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    assert torch.equal(grid[:, 1:9, 15:27], large.expand(3, -1, -1))
+    assert (grid[:, 0] == 1).all()
+    assert (grid[:, :, 13:15] == 1).all()
+
+
 def test_wrong_numbers_are_refused(run):
     with pytest.raises(HypirError, match=r"stop_after"):
         run("max_steps=2", "validation.stop_after=-1")

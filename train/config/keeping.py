@@ -142,7 +142,8 @@ class TrackingConfig:
     bands: tuple[int, ...] | None = None
     """Which channels pictures show as red, green and blue, or one for grey, counted from 0; None: the first three."""
     histograms_every: int = 0
-    """Steps between two histograms of what the network gives and should give, band by band; 0 writes none."""
+    """Steps between two histograms of what the network gives and should give, band by band, and of the discriminators'
+    logits; 0 writes none."""
     images_every: int = 1000
     """Steps between two grids of training pairs; 0 writes none."""
     loss_gradients_every: int = 0

@@ -75,8 +75,8 @@ class Rival:
 
     def own_terms(
         self, step: int, compared: Compared
-    ) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Tensor]]:
-        """Return name → (weight, term) of what the discriminator has to learn, and its mean logits by name."""
+    ) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Logits]]:
+        """Return name → (weight, term) of what the discriminator has to learn, and its logits by name, detached."""
         name, r1 = self.player.name, self.config.r1
         r1_weight = r1.gamma * r1.every * ramp_factor(r1.ramp, step) if r1 and self._r1_due(step) else 0.0
         image, target = compared.pair(self.config.domain)
@@ -85,7 +85,7 @@ class Rival:
         terms = {f"{name}_own": (1.0, self.loss.for_discriminator(fake, real))}
         if r1 and r1_weight:
             terms[f"{name}_r1"] = r1_weight, r1_penalty(shown, real, over=r1.over)
-        logits = {f"{name}_fake": _mean_logit(fake), f"{name}_real": _mean_logit(real)}
+        logits = {f"{name}_fake": _detached(fake), f"{name}_real": _detached(real)}
         return terms, logits
 
     def _judged(self, real: Tensor, fake: Tensor) -> tuple[Logits, Logits]:
@@ -188,5 +188,10 @@ def _only_looking(module: nn.Module, *, training: bool) -> Iterator[None]:
         module.train(before)
 
 
-def _mean_logit(logits: Logits) -> Tensor:
-    return torch.stack([level.detach().mean() for level in logits]).mean()
+def mean_logit(logits: Logits) -> Tensor:
+    """Return the mean over the levels of each one's mean."""
+    return torch.stack([level.mean() for level in logits]).mean()
+
+
+def _detached(logits: Logits) -> Logits:
+    return [level.detach() for level in logits]

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..data.viewing import for_screen
+from ..discriminators import Logits
 from ..tasks import Attempt
 from .building import Run
 from .meter import Meter, length_of_time
@@ -29,6 +30,8 @@ class StepLog:
     counts: dict[str, int] = field(default_factory=dict)
     latest: Attempt | None = None
     """For the pictures."""
+    logits: dict[str, Logits] = field(default_factory=dict)
+    """The latest of every discriminator, for histograms."""
 
     def add(self, name: str, value: Tensor) -> None:
         """Count one value of `name`."""
@@ -99,10 +102,13 @@ def write_images(run: Run, done: int, step_log: StepLog) -> None:
 
 
 def write_histograms(run: Run, done: int, step_log: StepLog) -> None:
-    """Log the values of the latest results and targets, band by band, when it is time."""
+    """Log the latest results and targets, band by band, and the discriminators' logits, when it is time."""
     every, latest = run.config.tracking.histograms_every, step_log.latest
     if not (every and done % every == 0 and latest and latest.compared and run.trackers):
         return
     for what, values in (("restored", latest.compared.image), ("target", latest.compared.target)):
         for band, part in enumerate(values.detach().float().cpu().unbind(1)):
             run.trackers.histogram(done, f"values/{what}_{band}", part[torch.isfinite(part)])
+    for name, levels in step_log.logits.items():
+        part = torch.cat([level.float().cpu().flatten() for level in levels])
+        run.trackers.histogram(done, f"logits/{name}", part[torch.isfinite(part)])

@@ -18,6 +18,7 @@ from hypir_core.weights.spec import spec_to_metadata
 from ..config import TrainConfig, Turn
 from ..data.batch import Batch
 from ..discriminators import Rival
+from ..discriminators.rival import mean_logit
 from ..players import optimiser_step, trained_state
 from ..strategies import faded
 from ..tasks import Attempt
@@ -187,7 +188,8 @@ def discriminator_step(run: Run, rival: Rival, step: int, attempts: list[Attempt
         for name, (_, term) in terms.items():
             step_log.add(f"loss/{name}", term)
         for name, value in logits.items():
-            step_log.add(f"logits/{name}", value)
+            step_log.add(f"logits/{name}", mean_logit(value))
+        step_log.logits |= logits
     step_log.add(f"gradient/{rival.player.name}_own", optimiser_step(rival.player, run.accelerator, step))
 
 

@@ -17,6 +17,7 @@ from ...tiling.sample import POOLS
 from ...tiling.stage import Stage
 from ..base import EngineSpec, Prepared
 from .drawing import LATENT, Drawing
+from .padding import padded_sizes
 from .pooling import pooled_alike
 from .ranges import Ranges, ranges_of, undone
 
@@ -89,12 +90,11 @@ class FeedForward:
         wanted = max(out / size for out, size in zip(size_px, sizes, strict=True))
         # A rounded side may ask for a hair more than the factor the user typed.
         kept = tuple(_kept(factor, wanted - 0.5 / max(sizes)) for factor in self.scale)
-        padded = [max(size, self.least_px) for size in sizes]
-        padded = [size + -size % self.multiple for size in padded]
+        padded, thin = padded_sizes(sizes, self.least_px, self.multiple)
         content = tuple(size * k for size, k in zip(sizes, kept, strict=True))
         plane = enlarged(image, kept, padded)
         found, notes = ranges_of(image, self.value_range, self.out_range)
-        return Prepared(plane=plane, content_px=content, condition=found, notes=notes)
+        return Prepared(plane=plane, content_px=content, condition=found, notes=(*thin, *notes))
 
     def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
         """Return the one stage."""

@@ -141,6 +141,7 @@ class _Loaded:
     licence: str
     bands: tuple[str, ...] = ()
     multiple: int = 1
+    least_px: int = 1
     tile_px: int = 0
     """Side of its tiles; 0: as other networks' of so many axes."""
     least_tile_px: int = 0
@@ -173,6 +174,7 @@ def _ours(file: TensorFile, spec: GeneratorSpec, name: str, device: torch.device
         bands=spec.bands,
         maps_per_cell=_stated(net, "maps_per_cell"),
         multiple=int(getattr(net, "fold", 1)),
+        least_px=int(getattr(net, "least_px", 1)),
         tile_px=int(getattr(net, "tile_side", 0)),
         noise_dim=int(getattr(net, "noise_dim", 0)),
         pools=global_pools(net),
@@ -333,6 +335,7 @@ def _engine(loaded: _Loaded, name: str, label: str) -> FeedForward:
         radius=loaded.radius,
         bytes_per_input_px=LIVE_MAPS * 4.0 * loaded.maps_per_cell,
         multiple=loaded.multiple,
+        least_px=loaded.least_px,
         tile_input_px=loaded.tile_px or None,
         least_tile_px=loaded.least_tile_px,
         value_range=wants,

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ...atomic import explain_os_error
-from ...errors import ImageFileError
+from ...errors import HypirError, ImageFileError
 from ...registry import Registry, lazy
+from ..decoded import DECODE_ERRORS
 from .axes import Wanted
 from .grid import bands_by_name
 from .result import Order, SceneSink, Writer
@@ -106,7 +107,15 @@ def open_scene(path: Path | str, wanted: Wanted | None = None, *, format_name: s
     if not path.exists():
         raise ImageFileError(f"{path}: expected a scene, got no such file; check the path")
     opened = SCENES.get(format_name).open()
-    scene = opened(path, wanted)
+    try:
+        scene = opened(path, wanted)
+    except HypirError:
+        raise
+    except DECODE_ERRORS as err:
+        why = " ".join(str(err).split()) or type(err).__name__
+        raise ImageFileError(
+            f"{path}: expected a scene, but its header cannot be read ({why}); copy it again from its source"
+        ) from err
     notes: tuple[str, ...] = ()
     if wanted.named and not wanted.bands:
         try:
@@ -114,6 +123,8 @@ def open_scene(path: Path | str, wanted: Wanted | None = None, *, format_name: s
         finally:
             scene.close()
         scene = opened(path, replace(wanted, bands=order))
+    elif wanted.channels > 1 and not wanted.bands and not any(scene.grid.bands):
+        notes = ("the file does not name its bands; they were taken in its order",)
     scene.notes = (*scene.notes, *notes)
     scene.reopen = (open_again, (path, wanted, format_name))
     return scene

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,34 @@ ROW_OF_BLOCKS_BYTES = 1 << 25
 """A row of blocks is in memory while it is written: those of wide rasters are lower."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The side of a raster's cell on the ground."""
+
+    length: float
+    unit: str
+    """``m``, ``°`` or another word; empty where the file does not say."""
+
+    def told(self) -> str:
+        """Return it as a person reads it."""
+        return f"{self.length:g} {self.unit}".rstrip()
+
+
+def cell_of(path: Path) -> Cell | None:
+    """Return the side of a raster's cells, of a turned one, too; None where it lies nowhere.
+
+    Raises:
+        ImageFileError: it cannot be read.
+        MissingDependencyError: rasterio is not installed.
+    """
+    with _opened(path) as file:
+        place = file.transform
+        if place.is_identity:
+            return None
+        unit = "" if file.crs is None else "°" if file.crs.is_geographic else str(file.crs.linear_units)
+        return Cell(hypot(place.a, place.d), {"metre": "m", "unknown": ""}.get(unit, unit))
+
+
 def open_geotiff(path: Path, wanted: Wanted) -> ArrayScene:
     """Open a raster; an alpha band is its mask.
 
@@ -36,13 +66,7 @@ def open_geotiff(path: Path, wanted: Wanted) -> ArrayScene:
         ImageFileError: it cannot be read, or has no such band.
         MissingDependencyError: rasterio is not installed.
     """
-    rasterio = library()
-    try:
-        with _gdal():
-            file = rasterio.open(path)
-    except rasterio.errors.RasterioError as err:
-        why = str(err).removeprefix(f"{path}: ").removeprefix(f"'{path}' ")
-        raise ImageFileError(f"{path}: expected a raster, but {why}; copy it again from its source") from err
+    file = _opened(path)
     with closed_on_error(file.close):
         if file.count == 0:
             raise ImageFileError(
@@ -164,6 +188,16 @@ def _placement(file: Any, plain: Sequence[int]) -> Placement:
         affine=None if file.transform.is_identity else tuple(file.transform)[:6],
         about={"geotiff": about},
     )
+
+
+def _opened(path: Path) -> Any:
+    rasterio = library()
+    try:
+        with _gdal():
+            return rasterio.open(path)
+    except rasterio.errors.RasterioError as err:
+        why = str(err).removeprefix(f"{path}: ").removeprefix(f"'{path}' ")
+        raise ImageFileError(f"{path}: expected a raster, but {why}; copy it again from its source") from err
 
 
 class _Bands:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...errors import ImageFileError, MissingDependencyError
+from ..decoded import DECODE_ERRORS
 from ..opening import open_file
 from .axes import Wanted, letters
 from .flat import FlatArray, Reversed
@@ -52,7 +54,11 @@ def open_nifti(path: Path, wanted: Wanted) -> ArrayScene:
     open_file(path).close()
     try:
         image = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, OSError, ValueError, EOFError) as err:
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        *DECODE_ERRORS,
+    ) as err:
         raise ImageFileError(
             f"{path}: expected a NIfTI volume, but {' '.join(str(err).split())}; copy it again from its source"
         ) from err
@@ -160,9 +166,15 @@ def _numbers(path: Path) -> tuple[BinaryIO, tuple[str, ...]]:
     try:
         with gzip.open(path, "rb") as packed:
             shutil.copyfileobj(packed, plain, 2**20)
-    except (OSError, EOFError) as err:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as err:
         plain.close()
         raise ImageFileError(f"{path}: expected a complete gzip file, but {err}; copy it again") from err
+    except OSError as err:
+        plain.close()
+        raise ImageFileError(
+            f"{path}: expected to unpack it into {tempfile.gettempdir()}, but {err.strerror or err}; set TMPDIR to a "
+            "folder with room for all of it, or unpack it yourself"
+        ) from err
     return plain, ("the file is gzipped: it was unpacked into a scratch file, to read slices of it",)
 
 

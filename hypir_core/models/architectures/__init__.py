@@ -18,8 +18,8 @@ class Architecture(Protocol):
     ``forward`` maps [b in_channels *cells] to [b out_channels *cells·scale] in the range of the weights. An instance
     says in `receptive_radius` how many input cells a result depends on to each side, and in `maps_per_cell` how many
     numbers its largest feature map has for every input cell, which memory is planned by. It may have ``fold``
-    (input sides must divide by it), ``noise_dim`` (``forward`` takes a latent [b noise_dim] as second argument) and
-    ``tile_side`` (input cells along a side of the tiles that suit it).
+    (input sides must divide by it), ``least_px`` (they must be at least so long), ``noise_dim`` (``forward`` takes a
+    latent [b noise_dim] as second argument) and ``tile_side`` (input cells along a side of the tiles that suit it).
     Where a file holds its tensors otherwise than the module, the class has the functions ``for_file`` and ``from_file``.
     """
 
