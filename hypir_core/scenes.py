@@ -84,7 +84,9 @@ def order_of(spec: EngineSpec, scene: Gridded) -> Order:
     if given != wanted and not (wanted == spec.out_channels == 1):
         raise ShapeError(
             f"engine {spec.name!r} takes {wanted} channel{'s' * (wanted > 1)}, {scene.path.name} has {given} "
-            f"({told(scene.grid.bands)}); choose {wanted} of them with --bands, or weights made for {given}"
+            f"({told(scene.grid.bands)}); "
+            + (f"choose {wanted} of them with --bands, or " if given > wanted else "choose ")
+            + f"an engine or weights made for {given}"
         )
     return Order(loops=len(axes) - spec.axes, separate=given != wanted)
 
