@@ -37,6 +37,7 @@ from .denoising import Predict, at_stride
 from .edits import Clip, OnContent
 from .levels import Coarse, KeepCoarse, LevelNoise, Light, rising
 from .microscope import Microscope
+from .network import PixelFile
 from .options import PixelOptions
 
 Y = "y"
@@ -75,6 +76,8 @@ class Pixel:
     """What whoever set `light` found strange about it."""
     grain_px: int = 1
     """Sides of the canvas are multiples of it."""
+    file: PixelFile | None = None
+    """What was read: it is there for the next engine as long as this one is."""
 
     def prepare(self, image: Readable, size_px: tuple[int, ...], request: Request) -> Prepared:
         """Count electrons, find the unit of light, and bring picture and measurement onto the canvas.
