@@ -32,7 +32,8 @@ import yaml
 from hypir_core import Request, Runtime, load_engine
 from hypir_core.allocator import give_back_freed_memory
 from hypir_core.batch.naming import Job
-from hypir_core.batch.scene_files import restore_scene_file, wanted_of
+from hypir_core.batch.scene_chain import wanted_of
+from hypir_core.batch.scene_files import restore_scene_file
 from hypir_core.measure.machine import describe_machine
 from hypir_core.measure.memory import MIB, PeakMemory
 

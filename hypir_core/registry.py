@@ -260,8 +260,11 @@ class Registry(Generic[T]):
 
 
 def _keyword_problems(thing: Callable[..., Any], keywords: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with calling `thing` by these keywords."""
-    known = inspect.signature(thing).parameters
+    """Return what is wrong with calling `thing` by these keywords; nothing where it does not say what it takes."""
+    try:
+        known = inspect.signature(thing).parameters
+    except ValueError:
+        return []
     anything = any(each.kind is each.VAR_KEYWORD for each in known.values())
     takes = tuple(keywords if anything else known)
     problems = [

@@ -27,6 +27,9 @@ from .tiling.geometry import Box, by
 
 LEAST_FRC_PX = 4
 
+AGAINST_TRUTH = ("psnr_db", "ssim", "frc_px")
+"""Figures that compare with a truth; the others compare with what was measured."""
+
 
 class Parts(Protocol):
     """A result whose numbers can be read back."""

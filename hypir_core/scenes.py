@@ -21,7 +21,7 @@ from .color.mode import ColorFix
 from .engines.base import Engine, EngineSpec, Prepared
 from .engines.of_scene import OfScene
 from .errors import ConfigError, ImageFileError, ShapeError
-from .files.scenes.grid import told
+from .files.scenes.grid import Grid, told
 from .files.scenes.memory import MemorySink
 from .files.scenes.result import Order
 from .files.scenes.scene import ArrayScene, Scene
@@ -50,7 +50,21 @@ class FiguredSink(StripSink, Parts, Protocol):
     """Takes a result, and gives its numbers back once they are all there."""
 
 
-def order_of(spec: EngineSpec, scene: Scene) -> Order:
+class Gridded(Protocol):
+    """A scene, or the plan of one."""
+
+    @property
+    def path(self) -> Path:
+        """Names it in errors."""
+        ...
+
+    @property
+    def grid(self) -> Grid:
+        """Its cells."""
+        ...
+
+
+def order_of(spec: EngineSpec, scene: Gridded) -> Order:
     """Return in which passes a network walks a scene.
 
     Raises:
@@ -67,16 +81,18 @@ def order_of(spec: EngineSpec, scene: Scene) -> Order:
             f"engine {spec.name!r} restores volumes of {spec.axes} axes, and {scene.path} has the axes {axes.upper()}; "
             "choose weights of 2 axes"
         )
-    given, wanted = scene.channels, spec.in_channels
+    given, wanted = len(scene.grid.bands), spec.in_channels
     if given != wanted and not (wanted == spec.out_channels == 1):
         raise ShapeError(
             f"engine {spec.name!r} takes {wanted} channel{'s' * (wanted > 1)}, {scene.path.name} has {given} "
-            f"({told(scene.grid.bands)}); choose {wanted} of them with --bands, or weights made for {given}"
+            f"({told(scene.grid.bands)}); "
+            + (f"choose {wanted} of them with --bands, or " if given > wanted else "choose ")
+            + f"an engine or weights made for {given}"
         )
     return Order(loops=len(axes) - spec.axes, separate=given != wanted)
 
 
-def factors_of(engine: Engine, scene: Scene, request: Request) -> dict[str, int]:
+def factors_of(engine: Engine, scene: Gridded, request: Request) -> dict[str, int]:
     """Return the factor along every axis of a scene.
 
     Raises:
@@ -103,7 +119,7 @@ def factors_of(engine: Engine, scene: Scene, request: Request) -> dict[str, int]
     return dict.fromkeys(grid.axes, 1) | dict(zip(axes, strides, strict=True))
 
 
-def bands_of(spec: EngineSpec, scene: Scene) -> tuple[str, ...]:
+def bands_of(spec: EngineSpec, scene: Gridded) -> tuple[str, ...]:
     """Return the names of a result's channels."""
     same = spec.in_channels == spec.out_channels
     return scene.grid.bands if same else ("",) * spec.out_channels

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..chained import restore_through
 from ..engines.base import Engine
+from ..engines.chain import Chain
 from ..errors import ConfigError, ImageFileError, ShapeError
 from ..files.formats import PictureFormat, format_for_output
 from ..files.picture import Picture, to_planes
@@ -22,7 +24,7 @@ from ..files.streams.opening import STREAMED
 from ..files.writing import write_picture
 from ..image.compare import compare_picture
 from ..image.size import MAX_SIDE_PX
-from ..pipeline import Restored, restore
+from ..pipeline import Restored
 from ..request import Report, Request, picture_text
 from ..runtime import Runtime
 from ..streaming import LOCAL, restore_stream
@@ -30,7 +32,8 @@ from ..streaming import MAX_SIDE_PX as STREAMED_SIDE_PX
 from .clip_files import ClipWriting, restore_clip_file
 from .naming import Job
 from .numbered import Numbered
-from .scene_files import restore_scene_file, scene_format_of, wanted_of
+from .scene_chain import wanted_of
+from .scene_files import restore_scene_file, scene_format_of
 
 KEY = "hypir.key"
 """Name of the text in a picture that says under which key it was made."""
@@ -132,6 +135,7 @@ def restore_file(
             clip=writing.clip,
             key=key,
             refused={
+                "--then": isinstance(engine, Chain),
                 "--format": writing.format is not None,
                 "--bits": writing.bits is not None,
                 "--truth": writing.truth is not None,
@@ -267,7 +271,7 @@ def _whole(
             f"{job.output}: expected a format that holds alpha (png, webp, tiff, npy), got {chosen.name}"
         )
     mask_01 = None if writing.mask is None else _read_mask(writing.mask, color_01)
-    restored = restore(engine, color_01, request, runtime, mask_01=mask_01, alpha_01=alpha_01)
+    restored = restore_through(engine, color_01, request, runtime, mask_01=mask_01, alpha_01=alpha_01)
     report = _with_notes(restored.report, picture)
     lost = write_picture(
         job.output,

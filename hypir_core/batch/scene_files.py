@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..chained import joined_report, part_of
 from ..engines.base import Engine, EngineSpec
+from ..engines.chain import Chain
 from ..errors import ConfigError, ImageFileError
 from ..files.reading import content_hash
 from ..files.scenes.axes import Wanted
@@ -22,22 +24,12 @@ from ..files.writing import copy_dates
 from ..request import Report, Request, picture_text
 from ..runtime import Runtime
 from ..scene_checks import check_wishes
-from ..scenes import bands_of, damaged_planes, factors_of, order_of, restore_scene
+from ..scene_figures import check_truth
+from ..scenes import damaged_planes, restore_scene
 from .naming import Job
+from .scene_chain import before_the_last, steps_of
 
 FLOAT_BITS = 32
-
-
-def wanted_of(spec: EngineSpec, *, bands: tuple[str, ...], axes: str, dataset: str) -> Wanted:
-    """Return what a person and an engine want of a scene."""
-    return Wanted(
-        bands=bands,
-        axes=axes,
-        dataset=dataset,
-        dims=spec.axes,
-        channels=spec.in_channels,
-        named=spec.bands if spec.in_channels > 1 else (),  # one channel: those of a scene one by one
-    )
 
 
 def scene_format_of(spec: EngineSpec, job: Job, wanted: Wanted) -> str | None:
@@ -134,26 +126,37 @@ def restore_scene_file(
     check_wishes(engine.spec, request)
     scene = open_scene(job.source, wanted, format_name=format_name)
     try:
-        order = order_of(engine.spec, scene)
-        sink = open_scene_sink(
-            job.output,
-            scene,
-            factors_of(engine, scene, request),
-            format_name=format_for_scene(job.output, scene, format_name),
-            order=order,
-            bands=bands_of(engine.spec, scene),
-            dtype=None if bits is None else np.dtype(np.float32),
-            key=key,
-            force=force,
-        )
-        try:
-            with _opened(truth, job, wanted) as true:
-                report = restore_scene(engine, scene, sink, request, runtime, truth=true)
-            sink.text = picture_text(request, report) | {"hypir.key": key}
-            sink.commit()
-        except BaseException:
-            sink.abort()
-            raise
+        steps = steps_of(engine, scene, request)
+        last = steps[-1]
+        writes = format_for_scene(job.output, scene, format_name)
+        with _opened(truth, job, wanted) as true:
+            if true is not None:
+                check_truth(true, last.grid)
+            with before_the_last(steps, scene, runtime, output=job.output, format_name=writes, key=key) as (
+                given,
+                reports,
+            ):
+                sink = open_scene_sink(
+                    job.output,
+                    given,
+                    last.factors,
+                    format_name=writes,
+                    order=last.order,
+                    bands=last.bands,
+                    dtype=None if bits is None else np.dtype(np.float32),
+                    key=key,
+                    force=force,
+                )
+                try:
+                    of_last = replace(runtime, progress=part_of(runtime.progress, len(steps) - 1, len(steps)))
+                    report = restore_scene(last.engine, given, sink, last.request, of_last, truth=true)
+                    if isinstance(engine, Chain):
+                        report = joined_report(engine, [*reports, report])
+                    sink.text = picture_text(request, report) | {"hypir.key": key}
+                    sink.commit()
+                except BaseException:
+                    sink.abort()
+                    raise
     finally:
         scene.close()
     if wrong := damaged_planes(sink):

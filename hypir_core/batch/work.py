@@ -13,12 +13,23 @@ from ..debug import inspector
 from ..device import pick_device
 from ..engines.base import Engine
 from ..engines.catalog import load_engine
+from ..engines.chain import Chain, Link
 from ..pipeline import check_tiles
 from ..profile import ProfilePart
 from ..progress import Progress, silent
 from ..request import Request
 from ..runtime import Runtime
 from ..weights.download.sources import Fetch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Then:
+    """An engine that goes on with what the one before it made."""
+
+    engine: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    request: Request | None = None
+    """What is asked of it alone; None: what is asked of the whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,8 @@ class Work:
     dtype: str | None = None
     """None: the profile's."""
     batch_tiles: int | None = None
+    then: tuple[Then, ...] = ()
+    """Engines after the first, in their order."""
 
     def where(self) -> torch.device:
         """Return the device.
@@ -45,21 +58,28 @@ class Work:
         return pick_device(self.device)
 
     def load(self, *, fetch: Fetch | None = None) -> Engine:
-        """Load the engine.
+        """Load the engine, or the chain of them.
 
         Raises:
-            HypirError: whatever `load_engine` raises; the tile cannot be had.
+            HypirError: whatever `load_engine` raises; the tile cannot be had; engines that cannot follow each other.
         """
-        where = self.where()
         keep_freed_memory()
-        engine = load_engine(
-            self.engine,
-            self.options,
-            device=where,
-            dtype=self.dtype or self.part.runtime.dtype_on(where),
-            fetch=fetch,
-        )
-        check_tiles(engine, self.request)  # a tile that cannot be had is a usage error, not each picture's
+        first = self._loaded(self.engine, self.options, self.request, fetch)
+        if not self.then:
+            return first
+        links = [Link(engine=first)]
+        for then in self.then:
+            engine = self._loaded(then.engine, then.options, then.request or self.request, fetch)
+            links.append(Link(engine=engine, request=then.request))
+        chain = Chain(tuple(links))
+        chain.requests(self.request)  # so is a size or a strength that no chain has
+        return chain
+
+    def _loaded(self, name: str, options: Mapping[str, Any], request: Request, fetch: Fetch | None) -> Engine:
+        where = self.where()
+        dtype = self.dtype or self.part.runtime.dtype_on(where)
+        engine = load_engine(name, options, device=where, dtype=dtype, fetch=fetch)
+        check_tiles(engine, request)  # a tile that cannot be had is a usage error, not each picture's
         return engine
 
     def runtime(self, *, progress: Progress = silent) -> Runtime:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..color.mode import ColorFix
 from ..errors import ConfigError
 from .engine_options import options_for
+
+if TYPE_CHECKING:
+    from ..profile import ProfilePart
+    from ..request import Request
 
 DEFAULT_ENGINE = "built-in"
 
@@ -62,6 +66,13 @@ def restore_command(
     profile: Annotated[
         str | None,
         typer.Option(metavar="NAME|FILE", help="Settings that go together; `hypir profiles` lists them."),
+    ] = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'ENGINE [KEY=VALUE ...]'",
+            help="An engine that goes on with the result, with its own settings; may be given several times.",
+        ),
     ] = None,
     scale: Annotated[
         float | None, typer.Option(help="Factor on both sides, 1 to 8; default: the engine's.")
@@ -189,6 +200,7 @@ def restore_command(
     from ..profile import ProfilePart, load_profile
     from ..tiling.window import Window
     from .restore_run import Places, restore_all
+    from .then import then_of
 
     chosen = None if profile is None else load_profile(profile)
     engine = engine or (DEFAULT_ENGINE if chosen is None else chosen.first_engine)
@@ -205,32 +217,37 @@ def restore_command(
         "overlap_px": overlap,
         "window": None if window is None else Window(window.value),
     }
-    wish = part.wish()
-    request = replace(
-        wish,
-        target=TargetSize(**sizes) if _given(sizes) else wish.target,
-        tile=replace(
-            wish.tile,
-            **_given(tiles),
-            may_shrink=wish.tile.may_shrink and tile is None and overlap is None,
-        ),
-        **_given(
-            {
-                "prompt": prompt,
-                "seed": seed,
-                "color_fix": color_fix,
-                "color_strength": color_strength,
-                "strength": strength,
-                "edge_enhance": edge_enhance,
-                "sharpen": sharpen,
-            }
-        ),
-    )
+
+    def wished(of: ProfilePart) -> Request:
+        wish = of.wish()
+        return replace(
+            wish,
+            target=TargetSize(**sizes) if _given(sizes) else wish.target,
+            tile=replace(
+                wish.tile,
+                **_given(tiles),
+                may_shrink=wish.tile.may_shrink and tile is None and overlap is None,
+            ),
+            **_given(
+                {
+                    "prompt": prompt,
+                    "seed": seed,
+                    "color_fix": color_fix,
+                    "color_strength": color_strength,
+                    "strength": strength,
+                    "edge_enhance": edge_enhance,
+                    "sharpen": sharpen,
+                }
+            ),
+        )
+
+    request = wished(part)
     restore_all(
         Work(
             engine=engine,
             options=options,
             request=request,
+            then=tuple(then_of(words, chosen, wished) for words in then or ()),
             part=part,
             device=device,
             dtype=dtype,

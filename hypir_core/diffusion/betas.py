@@ -74,14 +74,16 @@ class Curve(BaseScheduler):
 
 
 @dataclass(eq=False)
-class Ends(Curve):
+class Ends(BaseScheduler):
     """Base of the curves from one β to another."""
 
+    num_timesteps: int = 1000
+    """Timesteps of the training."""
     beta_start: float = curves.BETA_START
     beta_end: float = curves.BETA_END
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__init__(self.num_timesteps)
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ConfigError(
                 f"a schedule needs 0 < beta_start ≤ beta_end < 1, got {self.beta_start} to {self.beta_end}"
@@ -277,7 +279,7 @@ class ConsistencyScheduler(Curve):
 
 
 @dataclass(eq=False)
-class DpmSolverScheduler(LinearScheduler):
+class DpmSolverScheduler(Ends):
     """Linear β for DPM-Solver++."""
 
     sampler: ClassVar[str] = "dpmpp_2m"
@@ -291,25 +293,37 @@ class DpmSolverScheduler(LinearScheduler):
         if self.solver_order not in (1, 2):
             raise ConfigError(f"solver_order must be 1 or 2, got {self.solver_order}")
 
+    def get_betas(self) -> Tensor:
+        """See `curves.linear`."""
+        return curves.linear(self.num_timesteps, start=self.beta_start, end=self.beta_end)
+
 
 @dataclass(eq=False)
-class EulerScheduler(LinearScheduler):
+class EulerScheduler(Ends):
     """Linear β for Euler's rule."""
 
     sampler: ClassVar[str] = "euler"
     use_karras_sigmas: bool = False
 
+    def get_betas(self) -> Tensor:
+        """See `curves.linear`."""
+        return curves.linear(self.num_timesteps, start=self.beta_start, end=self.beta_end)
+
 
 @dataclass(eq=False)
-class LmsScheduler(LinearScheduler):
+class LmsScheduler(Ends):
     """Linear β for linear multistep."""
 
     sampler: ClassVar[str] = "lms"
     solver_order: int = 4
 
+    def get_betas(self) -> Tensor:
+        """See `curves.linear`."""
+        return curves.linear(self.num_timesteps, start=self.beta_start, end=self.beta_end)
+
 
 @dataclass(eq=False)
-class PndmScheduler(LinearScheduler):
+class PndmScheduler(Ends):
     """Linear β for PNDM."""
 
     sampler: ClassVar[str] = "pndm"
@@ -320,3 +334,7 @@ class PndmScheduler(LinearScheduler):
         super().__post_init__()
         if not self.skip_prk_steps:
             raise ConfigError("skip_prk_steps must be true: the Runge-Kutta start is not built")
+
+    def get_betas(self) -> Tensor:
+        """See `curves.linear`."""
+        return curves.linear(self.num_timesteps, start=self.beta_start, end=self.beta_end)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from . import curves
-from .betas import Curve
+from .betas import BaseScheduler, Curve
 
 
 @dataclass(eq=False)
@@ -70,14 +70,16 @@ class ShiftedCosineScheduler(Curve):
 
 
 @dataclass(eq=False)
-class Level(Curve):
+class Level(BaseScheduler):
     """Base of the schedules of one level of a hierarchy, coarse (0) to fine."""
 
+    num_timesteps: int = 1000
+    """Timesteps of the training."""
     level: int = 0
     levels: int = 4
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__init__(self.num_timesteps)
         if not 0 <= self.level < self.levels:
             raise ConfigError(f"level must lie in 0 … levels − 1, got {self.level} of {self.levels}")
 
@@ -86,16 +88,20 @@ class Level(Curve):
         """Return (level + 1)/levels."""
         return (self.level + 1) / self.levels
 
-
-@dataclass(eq=False)
-class HierarchicalCosineScheduler(Level):
-    """The cosine with the offset 0.008·(level + 1)/levels."""
-
-    def get_betas(self) -> Tensor:
-        """See `BaseScheduler`."""
+    def cosine(self) -> Tensor:
+        """Return β of the cosine with the offset 0.008·(level + 1)/levels."""
         offset = curves.COSINE_OFFSET * self.share
         betas = curves.cosine(self.num_timesteps, s=offset, max_beta=curves.BETA_MOST)
         return betas.clamp(min=curves.BETA_LEAST)
+
+
+@dataclass(eq=False)
+class HierarchicalCosineScheduler(Level):
+    """See `Level.cosine`."""
+
+    def get_betas(self) -> Tensor:
+        """See `BaseScheduler`."""
+        return self.cosine()
 
 
 @dataclass(eq=False)
@@ -109,12 +115,12 @@ class HierarchicalLinearScheduler(Level):
 
 
 @dataclass(eq=False)
-class FrequencyAdaptiveScheduler(HierarchicalCosineScheduler):
+class FrequencyAdaptiveScheduler(Level):
     """The hierarchical cosine; the finer half of the levels has β times 1.5 − level/(2·levels), 0.9999 at most."""
 
     def get_betas(self) -> Tensor:
         """See `BaseScheduler`."""
-        betas = super().get_betas()
+        betas = self.cosine()
         if self.level < self.levels // 2:
             return betas
         return (betas * (1.5 - 0.5 * self.level / self.levels)).clamp(max=curves.BETA_MOST)

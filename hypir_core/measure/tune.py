@@ -93,9 +93,8 @@ def tune(
     found: list[Tried] = []
     halves: tuple[Tensor, Tensor] | None = None
     for choice in grid:
-        microscope = _microscope(
-            engine, load_engine(engine, {**options, **choice}, device=device, dtype=dtype)
-        )
+        plain = load_engine(engine, {**options, **choice}, device=device, dtype=dtype)
+        microscope = _microscope(engine, plain)
         if halves is None:
             halves = _halves(adu, microscope, share, seed)
         # In a share of the light there is a share of the background, and of the reading's deviation.

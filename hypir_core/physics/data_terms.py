@@ -49,13 +49,22 @@ class Measurement:
 
     def expected(self, x: Tensor) -> Tensor:
         """Return μ = A x + B of one estimate for every image, or of several for the only one."""
-        if x.shape[1:] != self.y.shape[1:] or len(self.y) not in {1, len(x)}:
-            raise ShapeError(f"the estimate must be of y's shape {list(self.y.shape)}, got {list(x.shape)}")
+        wanted = self.estimate_shape
+        if x.shape[1:] != wanted[1:] or len(self.y) not in {1, len(x)}:
+            raise ShapeError(
+                f"the estimate must be of the shape {list(wanted)}, as y says, got {list(x.shape)}"
+            )
         return self.operator.A(x) + self.background_e
+
+    @property
+    def estimate_shape(self) -> torch.Size:
+        """Shape of the light that it measures: that of y, or larger where the operator shrinks."""
+        shrink = self.operator.shrink
+        return torch.Size([*self.y.shape[:2], *(size * shrink for size in self.y.shape[2:])])
 
     def sensitivity(self, like: Tensor) -> Tensor:
         """Return Aᵀ1 over the valid pixels: how much of a pixel's light is seen."""
-        return self.operator.At(self.valid.expand_as(like).to(like))
+        return self.operator.At(self.valid.expand(len(like), *self.y.shape[1:]).to(like))
 
 
 def value(term: Term, x: Tensor, measured: Measurement) -> Tensor:

@@ -36,9 +36,10 @@ def richardson_lucy(measured: Measurement, *, steps: int, start: Tensor | None =
 
 
 def flat_start(measured: Measurement) -> Tensor:
-    """Return max(mean of y − B, 0.1) of every image over its valid pixels, as [b c *spatial]."""
+    """Return max(mean of y − B, 0.1) of every image over its valid pixels, as light [b c *spatial] that measures so."""
     y, valid = measured.y, measured.valid
     kept = torch.where(valid, y, torch.zeros_like(y)).flatten(1).sum(1)
     mean = kept / valid.flatten(1).sum(1).clamp(min=1)
     level = (mean - measured.background_e).clamp(min=0.1)
-    return level.reshape(-1, *[1] * (y.ndim - 1)).expand(y.shape).clone()
+    level = level / measured.operator.shrink ** (y.ndim - 2)
+    return level.reshape(-1, *[1] * (y.ndim - 1)).expand(measured.estimate_shape).clone()

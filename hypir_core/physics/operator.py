@@ -1,4 +1,4 @@
-"""Convolution with a point spread function, and its exact adjoint, on any number of axes.
+"""Convolution with a point spread function, then sums over cells if wanted, and the exact adjoint; any number of axes.
 
 Convention: the origin of the point spread is the cell ``size // 2`` of every axis; A is a convolution (the point
 spread is flipped against the picture), so a single bright cell comes out as the point spread itself.
@@ -14,19 +14,23 @@ from .choices import Boundary
 
 
 class PsfOperator:
-    """A: what the microscope makes of light x. Linear; x and A x have one shape, [b c *spatial].
+    """A: what the microscope makes of light x [b c *spatial]. Linear; A x has the shape of x, a smaller with `shrink`.
 
     Args:
         psf: [*spatial], no negative values, a sum above 0; it is scaled to the sum 1 (no light is lost). Any size,
             also even, also larger than the picture where the boundary allows it.
         boundary: how the picture goes on.
+        shrink: pixels of the measurement are so many times as long as those of x: blur, then sums of cells. Sums of
+            counts follow Poisson's law; means would not.
 
     Raises:
-        ConfigError: the point spread is empty, negative, not finite, or of sum 0.
+        ConfigError: the point spread is empty, negative, not finite, or of sum 0; `shrink` is below 1.
     """
 
-    def __init__(self, psf: Tensor, *, boundary: Boundary = Boundary.reflect):
-        self.psf, self.boundary = unit_sum(psf), Boundary(boundary)
+    def __init__(self, psf: Tensor, *, boundary: Boundary = Boundary.reflect, shrink: int = 1):
+        if shrink < 1:
+            raise ConfigError(f"shrink must be a whole number of 1 or more, got {shrink}")
+        self.psf, self.boundary, self.shrink = unit_sum(psf), Boundary(boundary), shrink
 
     @property
     def radius_px(self) -> tuple[int, ...]:
@@ -34,17 +38,23 @@ class PsfOperator:
         return tuple(max(size // 2, size - 1 - size // 2) for size in self.psf.shape)
 
     def A(self, x: Tensor) -> Tensor:  # noqa: N802  # the operator's name in every paper
-        """Return A x: shape, type and device of `x` [b c *spatial], float32 or float64."""
+        """Return A x of `x` [b c *spatial], float32 or float64, in its type: sides are divided by `shrink`."""
         self._check(x)
+        if any(size % self.shrink for size in x.shape[2:]):
+            raise ShapeError(
+                f"sums over {self.shrink} px need sides that it divides, got {list(x.shape[2:])}; crop the picture"
+            )
         wide = x
         for axis in range(x.ndim - self.psf.ndim, x.ndim):
             wide = wide.index_select(axis, self._source(axis - x.ndim, x.shape[axis], x.device))
         if self.boundary is Boundary.zero:
             wide = self._darken(wide, x.shape)
-        return self._convolve(wide, x.shape, adjoint=False)
+        return self._summed(self._convolve(wide, x.shape, adjoint=False))
 
     def At(self, z: Tensor) -> Tensor:  # noqa: N802  # the operator's name in every paper
         """Return Aᵀ z, for which ⟨A x, z⟩ = ⟨x, Aᵀ z⟩: what was continued is folded back onto the picture."""
+        for axis in range(2, z.ndim):
+            z = z.repeat_interleave(self.shrink, axis) if self.shrink > 1 else z
         self._check(z)
         wide = self._convolve(z, z.shape, adjoint=True)
         if self.boundary is Boundary.zero:
@@ -54,6 +64,11 @@ class PsfOperator:
             shape = [*wide.shape[:axis], z.shape[axis], *wide.shape[axis + 1 :]]
             wide = torch.zeros(shape, dtype=z.dtype, device=z.device).index_add(axis, source, wide)
         return wide
+
+    def _summed(self, x: Tensor) -> Tensor:
+        for axis in range(2, x.ndim if self.shrink > 1 else 2):
+            x = x.unflatten(axis, (-1, self.shrink)).sum(axis + 1)
+        return x
 
     def _check(self, x: Tensor) -> None:
         axes = self.psf.ndim

@@ -25,7 +25,7 @@ FLOORS = (
     {"engines", "caption"},
     {"checks", "mixing", "reporting", "whole_run", "scene_reading", "clip"},
     {"pipeline", "profile", "scene_checks", "scene_figures", "scene_walk"},
-    {"streaming", "scenes"},
+    {"streaming", "scenes", "chained"},
     {"batch", "measure"},
     {"web"},
     {"cli"},

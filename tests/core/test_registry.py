@@ -70,3 +70,30 @@ def test_a_python_path_leads_to_a_thing_or_to_a_sentence(plugin):
     ):
         with pytest.raises(ConfigError, match=said):
             load_target(target, key="toy")
+
+
+def test_a_list_of_ones_own_is_listed_and_created_from(monkeypatch):
+    from hypir_core import components
+
+    mounts: Registry[type[dict]] = Registry("mount")
+    mounts.add("slide", dict, defaults={"thick_um": 170})
+    monkeypatch.setitem(components.KINDS, "mounts", mounts)
+    assert components.get_available_components()["mounts"] == ["slide"]
+    assert components.create_component("mount", "slide", wide_mm=25) == {"thick_um": 170, "wide_mm": 25}
+    assert components.create_component("mounts", "slide") == {"thick_um": 170}
+
+
+def test_what_lacks_its_package_is_not_listed_and_says_what_to_install(monkeypatch):
+    from hypir_core import components
+    from hypir_core.errors import MissingDependencyError
+
+    parts: Registry[object] = Registry("part")
+    parts.add("here", dict)
+    parts.add("gone", dict, needs="no_such_package_of_toys", extra="toys")
+    monkeypatch.setitem(components.KINDS, "parts", parts)
+    assert components.get_available_components()["parts"] == ["here"]
+    assert parts.names() == ("here", "gone")
+    (why,) = parts.missing().values()
+    assert "pip install 'onestep-restore[toys]'" in why
+    with pytest.raises(MissingDependencyError, match=r"part 'gone'.*no_such_package_of_toys"):
+        parts.create("gone")

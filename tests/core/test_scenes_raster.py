@@ -291,8 +291,10 @@ class TestBadInput:
 
     def test_other_bands(self, tmp_path):
         source = write(tmp_path / "in.tif", ramp(4, 16, 16))
-        said = r"takes 13 channels, in.tif has 4 \(1 B01, .*4 B04\); choose 13 of them with --bands"
+        said = r"takes 13 channels, in.tif has 4 \(1 B01, .*4 B04\); choose an engine or weights made for 4"
         self.refused(ShapeError, engine((2, 2), 13), source, tmp_path, said)
+        said = r"takes 3 channels, in.tif has 4 .*; choose 3 of them with --bands, or an engine or weights made for 4"
+        self.refused(ShapeError, engine((2, 2), 3), source, tmp_path, said)
 
     def test_an_unknown_band(self, tmp_path):
         source = write(tmp_path / "in.tif", ramp(4, 16, 16))

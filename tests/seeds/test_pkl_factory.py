@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from hypir_core.components import create_scheduler
-from hypir_core.diffusion.whole_runs import RuleSampler
+from hypir_core.diffusion.whole_runs import BaseSampler, RuleSampler
 from hypir_core.errors import ConfigError, MissingDependencyError, UnknownNameError
+from hypir_core.image.ranges import Range
 from train.factory import DDPMTrainer, ModelFactory, create_from_preset
 
 pytest.importorskip("diffusers", reason="the network is the one of diffusers")
@@ -161,6 +163,32 @@ def test_composition_and_its_parts():
     assert trainer.sample((2, 1, 8, 8)).shape == (2, 1, 8, 8)
     with pytest.raises(ConfigError, match="training_step in a loop"):
         trainer.fit()
+
+
+def test_every_part_of_a_trainer_may_be_a_fake():
+    """Range, microscope and sampler are given; each is used, and nothing of the settings stands in their place."""
+
+    class Microscope:
+        asked = 0
+
+        def expose(self, picture, draw):
+            self.asked += 1
+            return SimpleNamespace(lq=picture * 0 + 0.25, light=torch.tensor([40.0, 4.0, 5.0, 1.0]))
+
+    class Sampler(BaseSampler):
+        def sample(self, shape, device=None, y=None, *, generator=None):
+            return torch.full(tuple(shape), 0.5)
+
+    seen, microscope = Seen(), Microscope()
+    twice = Range(middle=(10.0,), width=(10.0,))
+    schedule = create_scheduler("linear", num_timesteps=50)
+    trainer = DDPMTrainer(
+        seen, schedule, Sampler(scheduler=schedule), transform=twice, forward_model=microscope
+    )
+    trainer.training_step(torch.rand(2, 1, 8, 8), 0)
+    assert microscope.asked == 2
+    assert seen.asked[0][0] == (2, 3, 8, 8)
+    assert trainer.sample((1, 1, 4, 4)).unique().tolist() == [15.0]
 
 
 def test_integration(tmp_path):

@@ -29,6 +29,7 @@ from train.data.synthetic import Synthetic
 from train.generators import build_generator
 from train.generators.light import light_of
 from train.run import recipe
+from train.run.best import measure_average
 from train.run.building import build
 from train.run.recipe import train
 from train.run.start_message import unusual
@@ -220,6 +221,26 @@ def test_validation_has_a_grid_of_timesteps_a_short_run_and_guidance(tmp_path):
     assert len(periods) >= 2
     assert all(2 <= period <= 64 for period in periods)
     assert list((tmp_path / "run" / "validation").rglob("*photons-5-0*"))
+
+
+def test_validation_measures_the_average_with_the_same_noise_each_time(tmp_path):
+    """The weights that are exported are the ones that are judged; a second look gives the same figures."""
+    validation = (
+        "validation={root: held, source: {kind: custom, dataset: synthetic_microscopy, options: {side_px: 48}}, "
+        "photons: [10], count: 1, images: 0, every: 1}"
+    )
+    run = build(tiny(tmp_path / "run", 1, validation, "denoising.steps=2"), write=False)
+    with torch.no_grad():
+        for parameter in run.player.module.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    first, again = (measure_average(run, run.pairs).scalars for _ in range(2))
+    assert first == again
+    run.player.module.load_state_dict(run.player.ema.shadow)
+    assert measure_average(run, run.pairs).scalars == first
+    with torch.no_grad():
+        for tensor in run.player.ema.shadow.values():
+            tensor.mul_(1.3)
+    assert measure_average(run, run.pairs).scalars != first
 
 
 def test_ones_own_clean_stacks_are_measured_by_the_microscope(tmp_path):

@@ -37,6 +37,7 @@ from .denoising import Predict, at_stride
 from .edits import Clip, OnContent
 from .levels import Coarse, KeepCoarse, LevelNoise, Light, rising
 from .microscope import Microscope
+from .network import PixelFile
 from .options import PixelOptions
 
 Y = "y"
@@ -71,8 +72,12 @@ class Pixel:
     light: Range | None = None
     """The unit of light, from electrons above the background to network values, where it was fitted on more than the
     picture: a whole stack. None: on the picture, as the weights say."""
+    light_notes: tuple[str, ...] = ()
+    """What whoever set `light` found strange about it."""
     grain_px: int = 1
     """Sides of the canvas are multiples of it."""
+    file: PixelFile | None = None
+    """What was read: it is there for the next engine as long as this one is."""
 
     def prepare(self, image: Readable, size_px: tuple[int, ...], request: Request) -> Prepared:
         """Count electrons, find the unit of light, and bring picture and measurement onto the canvas.
@@ -126,13 +131,14 @@ class Pixel:
     def of_scene(self, white: float, statistics: Callable[[], Statistics]) -> Pixel:
         """Return the engine for all planes of a scene, with one unit of light; see `engines.of_scene.OfScene`."""
         config, microscope = self.weights.value_range, replace(self.microscope, white_adu=white)
-        if self.options.peak_e is not None:
-            light = _of_peak(config, self.options.peak_e)
-        elif config.needs_scene:
+        if config.needs_scene and self.options.peak_e is None:
             light = microscope.light_range(straight(fit(config, statistics())))
-        else:
-            light = straight(config.fixed)
-        return replace(self, microscope=microscope, light=light)
+            return replace(self, microscope=microscope, light=light, light_notes=light.notes)
+        known = self.options.peak_e
+        light = straight(config.fixed) if known is None else _of_peak(config, known)
+        seen = replace(microscope.picture_range(light), ends=light.black_white)
+        notes = notes_on(seen, statistics())
+        return replace(self, microscope=microscope, light=light, light_notes=notes)
 
     def explained(self, result: Tensor, source: Tensor, rows: slice) -> Explained:
         """Say how well a result explains its input; see `engines.of_scene.Explains`."""
@@ -155,7 +161,7 @@ class Pixel:
             fixed = _of_peak(config, 1.0) if config.needs_scene else straight(config.fixed)
             return known or fixed, ()
         if self.light is not None:  # whoever fitted it on a whole scene tells of the whole scene
-            return self.light, tuple(self._trained_notes(self.light))
+            return self.light, (*self.light_notes, *self._trained_notes(self.light))
         y_e = self.microscope.electrons(picture_01)
         notes = list(self.microscope.notes(picture_01))
         units = known or light_range(config, y_e, background_e=background)

@@ -19,6 +19,7 @@ from ...physics.operator import PsfOperator
 from ...physics.psf import gaussian_psf, read_psf
 from ...weights.download.sources import Fetch
 from ...weights.fingerprint import short_hash
+from ...weights.once import Once
 from ...weights.pixel_spec import PixelSpec
 from ..base import EngineSpec
 from ..feed_forward.options import Result
@@ -32,6 +33,8 @@ from .steps import solver_of, steps_of
 
 NAME = "pixel"
 
+_READ: Once[PixelFile] = Once()
+
 
 def load_pixel(options: PixelOptions, device: torch.device, dtype: str, fetch: Fetch | None = None) -> Pixel:
     """Read the weights, and set the microscope up.
@@ -44,19 +47,28 @@ def load_pixel(options: PixelOptions, device: torch.device, dtype: str, fetch: F
     """
     del fetch
     path = weights_path(options.weights)
-    file = read_pixel(path)
     chosen = pick_dtype(dtype, device, tuple(DTYPES))
-    file.net.to(chosen)
-    label = f"{path.name} {short_hash(path)}"
-    return make_pixel(file, options, label=label, dtype=chosen)
+    # Engines that differ in steps, guidance, optics … have one network.
+    file = _READ.of(path, lambda: _read(path, chosen), chosen, device) if path.is_file() else read_pixel(path)
+    return make_pixel(file, options, label=f"{path.name} {short_hash(path)}", dtype=chosen)
 
 
 def pixel_skeleton(
     options: PixelOptions, device: torch.device, dtype: str, fetch: Fetch | None = None
 ) -> Pixel:
     """Return the engine on torch's meta device; the file is read, for its shapes."""
-    engine = load_pixel(options, device, dtype, fetch)
-    return replace(engine, net=engine.net.to("meta"))
+    del fetch
+    path = weights_path(options.weights)
+    chosen = pick_dtype(dtype, device, tuple(DTYPES))
+    file = _read(path, chosen)
+    file.net.to("meta")
+    return make_pixel(file, options, label=f"{path.name} {short_hash(path)}", dtype=chosen)
+
+
+def _read(path: Path, dtype: torch.dtype) -> PixelFile:
+    file = read_pixel(path)
+    file.net.to(dtype)
+    return file
 
 
 def make_pixel(file: PixelFile, options: PixelOptions, *, label: str, dtype: torch.dtype) -> Pixel:
@@ -115,6 +127,7 @@ def make_pixel(file: PixelFile, options: PixelOptions, *, label: str, dtype: tor
         microscope=microscope,
         options=options,
         grain_px=grain * max((1, *options.cascade)),
+        file=file,
     )
 
 

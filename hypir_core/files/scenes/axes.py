@@ -66,9 +66,17 @@ def known_axes(said: str, lengths: Sequence[int], wanted: Wanted, path: Path) ->
     if strange or len(set(small) - {"1"}) + small.count("1") != len(small):
         raise ImageFileError(
             f"{path}: expected axes out of {LETTERS}, got {said.upper()} of {by(tuple(lengths))}; say what they are "
-            f"with --axes, such as {LETTERS[-len(lengths) :]}"
+            f"with --axes, such as {_likely(small)}"
         )
     return "".join(a if a in SPATIAL + "c" else "1" for a in small)
+
+
+def _likely(said: str) -> str:
+    """Return letters for axes of which some are unknown: Z, T or C in their places."""
+    known = SPATIAL + "c"
+    free = [letter for letter in "ztc" if letter not in said]
+    found = "".join(letter if letter in known else free.pop(0) if free else "?" for letter in said)
+    return found.upper()
 
 
 def guessed_axes(lengths: Sequence[int], wanted: Wanted, path: Path) -> tuple[str, tuple[str, ...]]:

@@ -32,6 +32,8 @@ class SceneFormat:
     """Import what writes one; None for formats that are only read."""
     axes: tuple[str, ...] | None = None
     """Axes that it can hold; None: any."""
+    short: tuple[str, ...] = ()
+    """Endings of names whose files hold no integers of 64 bits."""
 
 
 SCENES: Registry[SceneFormat] = Registry("scene format")
@@ -45,12 +47,14 @@ def _add(
     summary: str,
     *,
     axes: tuple[str, ...] | None = None,
+    short: tuple[str, ...] = (),
 ) -> None:
     entry = SceneFormat(
         endings=tuple(endings.split()),
         open=lazy(opener, __package__),
         writer=None if writer is None else lazy(writer, __package__),
         axes=axes,
+        short=short,
     )
     SCENES.add(name, entry, summary=summary)
 
@@ -69,6 +73,7 @@ _add(
     ".tiff_stack:open_stack",
     ".tiff_stack:write_stack",
     "TIFF, OME-TIFF and ImageJ stacks (tifffile)",
+    short=(".ome.tif", ".ome.tiff"),
 )
 _add("nifti", ".nii .nii.gz", ".nifti:open_nifti", ".nifti:write_nifti", "NIfTI volumes (nibabel)")
 _add("zarr", ".zarr", ".zarr_store:open_zarr", ".zarr_store:write_zarr", "Zarr and OME-Zarr (zarr)")
@@ -187,7 +192,7 @@ def open_scene_sink(
         force: overwrite.
 
     Raises:
-        ImageFileError: it exists, is the input, cannot be written, or the disk has no room for it.
+        ImageFileError: it exists, is the input, cannot be written, cannot hold the numbers, or the disk has no room.
     """
     path = Path(path)
     _refuse(path, scene.path, force=force)
@@ -195,9 +200,15 @@ def open_scene_sink(
     assert entry.writer is not None
     same = bands is None or len(bands) == scene.channels
     grid = scene.grid.enlarged(factors, scene.grid.bands if bands is None else bands)
+    grid = grid if dtype is None else replace(grid, dtype=dtype)
+    if grid.dtype.kind in "iu" and grid.dtype.itemsize > 4 and path.name.lower().endswith(entry.short):
+        raise ImageFileError(
+            f"{path}: expected a format that holds {grid.dtype}, got OME-TIFF, which does not; write .tif or .zarr, or "
+            "say --bits 32"
+        )
     return SceneSink(
         path=path,
-        grid=grid if dtype is None else replace(grid, dtype=dtype),
+        grid=grid,
         placement=scene.placement.enlarged(factors),
         source=scene,
         factors=dict(factors),

@@ -6,8 +6,10 @@ the source's dialect: OME-TIFF, ImageJ, or tifffile's own ``{"shape": …}``.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ _OME_UNIT = re.compile(r'PhysicalSize([XYZ])Unit="([^"]+)"')
 _OME_NAME = re.compile(r'<Channel\b[^>]*?\bName="([^"]*)"')
 _OME_STEP = re.compile(r'TimeIncrement="([^"]+)"')
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+_LONG = ("int64", "uint64")
+"""OME-TIFF holds none of these."""
 _MICRO = {
     "micron": "µm",
     "um": "µm",
@@ -47,6 +51,14 @@ def open_stack(path: Path, wanted: Wanted) -> ArrayScene:
         ImageFileError: it cannot be read, its axes are not known, or it has no such channel.
         MissingDependencyError: tifffile is not installed.
     """
+    with _remarks() as remarks:
+        scene = _opened(path, wanted)
+    scene.notes = (*scene.notes, *remarks)
+    return scene
+
+
+def _opened(path: Path, wanted: Wanted) -> ArrayScene:
+    """Open a stack; see `open_stack`."""
     tifffile = library()
     open_file(path).close()
     try:
@@ -94,6 +106,26 @@ def open_stack(path: Path, wanted: Wanted) -> ArrayScene:
         )
 
 
+@contextmanager
+def _remarks() -> Iterator[list[str]]:
+    """Gather what tifffile logs of a file, so that the report says it."""
+    found: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(f"the file may be damaged: {' '.join(record.getMessage().split())}")
+
+    log, handler = logging.getLogger("tifffile"), Handler(logging.WARNING)
+    before = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield found
+    finally:
+        log.propagate = before
+        log.removeHandler(handler)
+
+
 def write_stack(path: Path, result: Result) -> None:
     """Write a result as a stack.
 
@@ -106,6 +138,8 @@ def write_stack(path: Path, result: Result) -> None:
     dialect = "ome" if ".ome." in result.target.name.lower() else about["dialect"]
     if dialect == "imagej" and grid.dtype.name not in _IMAGEJ_TYPES:
         dialect = "ome"
+    if dialect == "ome" and grid.dtype.name in _LONG:
+        dialect = "plain"
     lengths = dict(zip(grid.axes, grid.sizes, strict=True)) | {"c": len(grid.bands)}
     axes = "".join(axis for axis in LETTERS.lower() if lengths.get(axis, 1) > 1 or axis in "yx")
     shape = tuple(lengths[axis] for axis in axes)

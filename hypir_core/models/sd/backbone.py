@@ -15,6 +15,7 @@ from ...diffusion.schedule import NoiseSchedule, read_schedule
 from ...errors import MissingDependencyError, SpecMismatchError, WeightsError
 from ...weights.base_names import text_tensors, vae_tensors
 from ...weights.ldm_names import unet_names
+from ...weights.once import Once
 from ...weights.search.base_files import BaseFiles, Packaging
 from ...weights.spec import Prediction
 from ...weights.tensors import TensorFile, listed, read_tensors
@@ -22,6 +23,8 @@ from .prompt import find_tokenizer
 from .sd21 import SD21_TEXT_ENCODER, SD21_UNET, SD21_VAE
 
 WANTED = "Stable Diffusion 2.1-base (v2-1_512-ema-pruned.safetensors, or its diffusers folder)"
+
+_TEXT_ENCODERS: Once[nn.Module] = Once()
 
 CONTEXT_WIDTHS = {768: "Stable Diffusion 1.x", 1280: "the SDXL refiner", 2048: "SDXL"}
 """Cross-attention widths of other families."""
@@ -95,8 +98,11 @@ def load_base(files: BaseFiles, *, dtype: torch.dtype = torch.float32, wanted: s
     text = text_tensors(
         sources.text_encoder.tensors, layers=sources.text_config["num_hidden_layers"], where=text_file
     )
-    text_encoder = fill(
-        empty_text_encoder(sources.text_config), text, torch.float32, text_file, wanted=wanted
+    # No restorer changes it, and it stays on the CPU in float32: engines on one base share it.
+    text_encoder = _TEXT_ENCODERS.of(
+        text_file,
+        lambda: fill(empty_text_encoder(sources.text_config), text, torch.float32, text_file, wanted=wanted),
+        json.dumps(dict(sources.text_config), sort_keys=True, default=str),
     )
     schedule, prediction = _schedule(files, unet_tensors)
     return Backbone(

@@ -37,6 +37,45 @@ def test_the_adjoint_is_exact(data, boundary):
         torch.testing.assert_close(operator.A(torch.ones_like(x)), torch.ones_like(x))
 
 
+@pytest.mark.parametrize("boundary", list(Boundary))
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_blur_and_larger_pixels_have_an_exact_adjoint_too(rng, boundary, axes):
+    """Light is counted, not averaged: what a large pixel sees is the sum of the small ones."""
+    psf = torch.rand((3, 2, 4)[:axes], generator=rng, dtype=DOUBLE) + 0.1
+    fine, operator = PsfOperator(psf, boundary=boundary), PsfOperator(psf, boundary=boundary, shrink=3)
+    x = torch.rand(2, 1, *(12, 9, 6)[:axes], generator=rng, dtype=DOUBLE)
+    seen = operator.A(x)
+    assert seen.shape == (2, 1, *(4, 3, 2)[:axes])
+    assert float(seen.sum()) == pytest.approx(float(fine.A(x).sum()), rel=1e-12)
+    assert float(seen.flatten()[0]) == pytest.approx(
+        float(fine.A(x)[(0, 0, *[slice(0, 3)] * axes)].sum()), rel=1e-12
+    )
+    z = torch.randn(seen.shape, generator=rng, dtype=DOUBLE)
+    assert float((seen * z).sum()) == pytest.approx(float((x * operator.At(z)).sum()), rel=1e-12)
+    with pytest.raises(ShapeError, match="sums over 3 px need sides that it divides"):
+        operator.A(x[:, :, 1:])
+    with pytest.raises(ConfigError, match="shrink must be a whole number of 1 or more"):
+        PsfOperator(psf, shrink=0)
+
+
+@pytest.mark.parametrize("term", list(Term))
+def test_a_measurement_of_larger_pixels_leads_to_a_finer_picture(rng, term):
+    """The gradient is that of the value, and a few steps explain the measurement better."""
+    truth = torch.rand(1, 1, 12, 12, generator=rng, dtype=DOUBLE).square() * 40
+    operator = PsfOperator(gaussian_psf((1.0, 1.0), size_px=(5, 5)), shrink=2)
+    measured = Measurement(
+        y=torch.poisson(operator.A(truth) + 2, generator=rng), operator=operator, background_e=2.0
+    )
+    x = torch.full_like(truth, 10.0).requires_grad_()
+    value(term, x, measured).sum().backward()
+    torch.testing.assert_close(gradient(term, x.detach(), measured), x.grad, rtol=1e-9, atol=1e-9)
+    found = richardson_lucy(measured, steps=30)
+    assert found.shape == truth.shape
+    assert chi_squared(found, measured) < 0.7 * chi_squared(
+        torch.full_like(truth, float(truth.mean())), measured
+    )
+
+
 def test_convention_a_point_comes_out_as_the_point_spread(rng):
     psf = torch.rand(3, 4, generator=rng, dtype=DOUBLE)
     x = torch.zeros(1, 1, 9, 9, dtype=DOUBLE)

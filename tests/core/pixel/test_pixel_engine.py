@@ -21,6 +21,7 @@ from hypir_core.models.architectures import build_architecture
 from hypir_core.physics.choices import Rule, Term
 from hypir_core.physics.operator import PsfOperator
 from hypir_core.physics.psf import gaussian_psf
+from hypir_core.tiling.run import run_stage
 from hypir_core.weights.prediction import Prediction
 from tests.core.pixel.pixel_networks import Known, Local, Same, engine, scene, spec, written
 
@@ -60,6 +61,23 @@ def test_and_so_it_does_from_coarse_to_fine(times, cascade):
     torch.testing.assert_close(
         got.image_01, picture, atol=5e-6, rtol=0
     )  # the frame is as bright as the middle
+
+
+def test_what_every_level_made_can_be_looked_at():
+    """A perfect network's coarse pictures are the sums of the fine one, in the unit of their own pixels."""
+    picture = written(scene(16, 24))
+    of = engine(Known(Prediction.x0, CURVE), steps=4, cascade=(4, 2))
+    prepared = of.prepare(_plane(picture), (16, 24), WHOLE)
+    plane = prepared.plane
+    for stage in of.stages(prepared, WHOLE):
+        plane, _ = run_stage(stage, plane, wish=WHOLE.tile, runtime=Runtime())
+    fine = scene(16, 24) / 25 - 1  # 50 electrons are 1
+    for level, stride in zip(prepared.condition[1:], (4, 2), strict=True):
+        coarse = torch.nn.functional.avg_pool2d(fine, stride)
+        assert level.coarse.made.shape == (1, 1, 16 // stride, 24 // stride)
+        torch.testing.assert_close(level.coarse.made, coarse, atol=1e-4, rtol=0)
+    assert prepared.condition[0].coarse is None
+    torch.testing.assert_close(plane.data, picture, atol=5e-6, rtol=0)
 
 
 def test_every_level_is_asked_at_its_own_size_and_light():
