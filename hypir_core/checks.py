@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from .color.mode import ColorFix
-from .engines.base import EngineSpec
+from .engines.base import Engine, EngineSpec
 from .errors import ConfigError, RangeError, ShapeError
 from .request import Request
+from .runtime import Runtime
+from .tiling.choose import lay_tiles
+from .tiling.geometry import Plane
 
 
 def check_image(image_01: Tensor, spec: EngineSpec) -> None:
@@ -56,3 +59,17 @@ def check_one_channel(name: str, plane: Tensor | None, image: Tensor) -> None:
         raise ShapeError(
             f"expected the {name} as large as the picture, [b|1 1 {h} {w}], got {tuple(plane.shape)}"
         )
+
+
+def check_tiles(engine: Engine, request: Request) -> None:
+    """Lay the tiles that a request asks for over a canvas that needs many, without running anything.
+
+    Raises:
+        ConfigError: no picture could have them.
+    """
+    spec = engine.spec
+    tiny = Plane(torch.zeros(1, spec.in_channels, *[8] * spec.axes))
+    size_px = tuple(round(8 * spec.default_scale) for _ in range(spec.axes))
+    prepared = engine.prepare(tiny, size_px, request)
+    for stage in engine.stages(prepared, request):
+        lay_tiles(stage, prepared.plane.sizes_px, wish=request.tile, runtime=Runtime(batch_tiles=1))

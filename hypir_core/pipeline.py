@@ -17,6 +17,7 @@ from .checks import check_image, check_mixing, check_one_channel
 from .color.fix import apply_color_fix_
 from .color.mode import ColorFix
 from .engines.base import Engine, Prepared
+from .engines.leaving import leaving_when_it_ends_early
 from .finishing import BLOCK_PX, check_luma, edges_enhanced, sharpen_
 from .image.alpha import fill_transparent
 from .image.resize import resize
@@ -25,7 +26,6 @@ from .progress import Progress, Tick, silent
 from .reporting import make_report
 from .request import Report, Request
 from .runtime import Runtime
-from .tiling.choose import lay_tiles
 from .tiling.geometry import Plane, Readable
 from .tiling.memory import Ladder
 from .tiling.run import run_stage
@@ -44,6 +44,7 @@ class Restored:
     """[b 1 H W] float32 in [0,1], where one was given."""
 
 
+@leaving_when_it_ends_early
 @torch.no_grad()
 def restore(
     engine: Engine,
@@ -273,17 +274,3 @@ def _restore_alpha(
         return resize(alpha, size_px).clamp_(0, 1)
     plain = replace(request, color_fix=ColorFix.none, edge_enhance=0.0, sharpen=0.0)
     return restore(engine, alpha, plain, runtime).image_01
-
-
-def check_tiles(engine: Engine, request: Request) -> None:
-    """Lay the tiles that a request asks for over a canvas that needs many, without running anything.
-
-    Raises:
-        ConfigError: no picture could have them.
-    """
-    spec = engine.spec
-    tiny = Plane(torch.zeros(1, spec.in_channels, *[8] * spec.axes))
-    size_px = tuple(round(8 * spec.default_scale) for _ in range(spec.axes))
-    prepared = engine.prepare(tiny, size_px, request)
-    for stage in engine.stages(prepared, request):
-        lay_tiles(stage, prepared.plane.sizes_px, wish=request.tile, runtime=Runtime(batch_tiles=1))

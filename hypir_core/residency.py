@@ -88,13 +88,9 @@ class Residents:
         self._now(())
 
     def _send_home(self, names: list[str] | tuple[str, ...]) -> None:
-        left = {
-            device for name in names for device in [_device_of(self._networks[name])] if device is not None
-        }
         for name in names:
-            self._move(name, HOME)
-        for device in left - {HOME}:
-            release_cached_memory(device)
+            log.debug("%s → %s", name, HOME)
+        send_home(*(self._networks[name] for name in names))
 
     def _move(self, name: str, device: torch.device) -> None:
         net = self._networks[name]
@@ -106,6 +102,15 @@ class Residents:
         if live != self._live:
             self._live = live
             self._told(live)
+
+
+def send_home(*nets: nn.Module) -> None:
+    """Bring networks to the CPU, and give what they took back to their device."""
+    left = {device for net in nets if (device := _device_of(net)) is not None}
+    for net in nets:
+        nn.Module.to(net, HOME)  # the override in diffusers warns about some moves
+    for device in left - {HOME}:
+        release_cached_memory(device)
 
 
 def _device_of(net: nn.Module) -> torch.device | None:

@@ -19,6 +19,7 @@ import torch
 
 from .color.mode import ColorFix
 from .engines.base import Engine, EngineSpec, Prepared
+from .engines.leaving import leaving_when_it_ends_early
 from .engines.of_scene import OfScene
 from .errors import ConfigError, ImageFileError, ShapeError
 from .files.scenes.grid import Grid, told
@@ -125,6 +126,7 @@ def bands_of(spec: EngineSpec, scene: Gridded) -> tuple[str, ...]:
     return scene.grid.bands if same else ("",) * spec.out_channels
 
 
+@leaving_when_it_ends_early
 @torch.no_grad()
 def restore_scene(
     engine: Engine,

@@ -17,6 +17,7 @@ from .color.fix import color_fix
 from .color.mode import ColorFix
 from .color.wavelet import reach_px
 from .engines.base import Engine
+from .engines.leaving import leaving_when_it_ends_early
 from .errors import Cancelled, ConfigError, ShapeError
 from .files.sink import Sink
 from .files.source import Source
@@ -39,6 +40,7 @@ LOCAL = (ColorFix.none, ColorFix.wavelet)
 """Colour fixes that look at a few rows only; the others need statistics of the whole picture first."""
 
 
+@leaving_when_it_ends_early
 @torch.no_grad()
 def restore_stream(engine: Engine, source: Source, sink: Sink, request: Request, runtime: Runtime) -> Report:
     """Restore a picture from a source into a sink.

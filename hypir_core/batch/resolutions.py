@@ -13,7 +13,7 @@ from ..files.scenes.geotiff import Cell, cell_of
 from ..files.scenes.recognise import scene_format
 from .naming import Job
 from .restoring import Writing
-from .scene_files import wanted_of
+from .scene_chain import wanted_of
 
 MOST_LOOKED_AT = 1000
 """Of more rasters so many are looked at, spread evenly: it shall take seconds."""

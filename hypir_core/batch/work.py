@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from ..allocator import give_back_freed_memory, keep_freed_memory
+from ..checks import check_tiles
 from ..debug import inspector
 from ..device import pick_device
 from ..engines.base import Engine
 from ..engines.catalog import load_engine
 from ..engines.chain import Chain, Link
-from ..pipeline import check_tiles
 from ..profile import ProfilePart
 from ..progress import Progress, silent
 from ..request import Request

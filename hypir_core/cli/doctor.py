@@ -54,6 +54,7 @@ def doctor_command(
     """Say what is installed, which engines are usable, and the exact commands that get what is missing."""
     from ..device import describe_device, free_memory_bytes, pick_device, pick_dtype
     from ..engines.catalog import ENGINES
+    from ..engines.optional import is_usable
 
     if plan is not None:
         from ..image.size import parse_size
@@ -76,7 +77,7 @@ def doctor_command(
             "free_device_bytes": free,
             "packages": packages,
             "engines": {
-                name: {"usable": not missing, "missing": missing} for name, missing in engines.items()
+                name: {"usable": is_usable(missing), "missing": missing} for name, missing in engines.items()
             },
         }
         console.tell_json(found)
@@ -93,7 +94,7 @@ def doctor_command(
     console.out.print(table)
     table = Table("engine", "usable", "to make it usable")
     for name, missing in engines.items():
-        table.add_row(name, "no" if missing else "yes", "\n".join(missing))
+        table.add_row(name, "yes" if is_usable(missing) else "no", "\n".join(missing))
     console.out.print(table)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ..engines.base import Engine, EngineSpec, Prepared
+from ..engines.leaving import Leaves
 from ..request import Request
 from ..tiling.geometry import Readable
 from ..tiling.sample import Look, Sample, Seen
@@ -37,6 +38,11 @@ class OneSample:
     def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
         """Return the engine's stages, with what they saw before."""
         return [self._sharing(stage) for stage in self.engine.stages(prepared, request)]
+
+    def leave(self) -> None:
+        """As the engine does it."""
+        if isinstance(self.engine, Leaves):
+            self.engine.leave()
 
     def _sharing(self, stage: Stage) -> Stage:
         if stage.sampling is None:

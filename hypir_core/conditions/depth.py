@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import MissingDependencyError, RangeError, WeightsError, WeightsNotFoundError
 from ..files.encode import to_samples
 from ..image.resize import resize
+from ..residency import send_home
 from ..weights.search.hub_cache import hub_cache_folder, is_repo_id, snapshots
 from .base import ConditionPicture, ConditionSettings, Make
 
@@ -35,7 +36,7 @@ def load_depth(settings: ConditionSettings, device: torch.device) -> Make:
     """
     folder = find_depth_model(settings.depth_model)
     model, prepare = _loaded(folder)
-    model.to(device).eval()
+    model.eval()
     kind = getattr(model.config, "depth_estimation_type", None)
     is_distance = kind == "metric" or model.config.model_type in METRES
 
@@ -44,7 +45,10 @@ def load_depth(settings: ConditionSettings, device: torch.device) -> Make:
         rgb = picture_01.float().clamp(0, 1).expand(-1, 3, -1, -1)
         pictures = [Image.fromarray(to_samples(one, None, bits=8)) for one in rgb.cpu()]
         inputs = prepare(images=pictures, return_tensors="pt")["pixel_values"].to(device)
-        depth = model(pixel_values=inputs).predicted_depth.float()[:, None]
+        try:  # once a picture: what it takes is wanted by the networks that come after it
+            depth = model.to(device)(pixel_values=inputs).predicted_depth.float()[:, None]
+        finally:
+            send_home(model)
         if not torch.isfinite(depth).all():
             raise RangeError(f"{folder}: the depth of this picture is not finite; use another depth_model")
         if is_distance:

@@ -7,7 +7,7 @@ key not at all: rows 0 … r−1 of A and the first half of B's rows belong to t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ _A, _B = ".lora_A", ".lora_B"
 
 _TOGETHER = ".attn.qkv"
 """The layer that is query, key and value at once."""
+
+_OF_HEAD = (".crossattention.self.query.weight", ".crossattention.self.key.weight")
 
 _OTHERS = ("tag_encoder.", "text_decoder.")
 """Parts of the LoRA for networks that the tagger does not have. `tag_encoder` shares its weights with the tag head,
@@ -85,6 +87,19 @@ def read_tagger_lora(path: Path, weights: Mapping[str, Tensor], *, strength: flo
             "give the LoRA that was trained on it"
         )
     return TaggerLora(pairs=pairs, strength=strength)
+
+
+def adapted_weights(names: Iterable[str]) -> list[str]:
+    """Return which of a tagger's weights the LoRA adapts: query and value of the Swin, query and key of the tag head."""
+    return [name for name in names if name.endswith((f"{_TOGETHER}.weight", *_OF_HEAD))]
+
+
+def factor_shapes(weight: str, shape: Sequence[int], rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the shapes of A and B for a weight [rows columns] of that name."""
+    rows, columns = shape
+    if _is_together(weight):
+        return (2 * rank, columns), (2 * rows // 3, rank)
+    return (rank, columns), (rows, rank)
 
 
 def _is_together(weight: str) -> bool:

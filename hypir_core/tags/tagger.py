@@ -15,6 +15,7 @@ from ..device import pick_dtype, release_cached_memory
 from ..errors import ConfigError, OutOfMemoryError, RangeError, ShapeError, SpecMismatchError, WeightsError
 from ..models.tagger.ram import Ram, prepare
 from ..request import Tag
+from ..residency import send_home
 from ..tiling.memory import is_out_of_memory
 from .files import LICENCE, TaggerFile, load_ram
 from .names import NEVER, TagList, ram_tags
@@ -130,6 +131,11 @@ class Tagger:
         """Give the network's memory back; the next new picture takes it again. Answers are kept."""
         self._net = None
         release_cached_memory(self._device)
+
+    def leave(self) -> None:
+        """Send the network home, unless moving it is somebody else's to do; the next new picture brings it again."""
+        if self._net is not None and self._place is None:
+            send_home(self._net)
 
     @property
     def side_px(self) -> int:

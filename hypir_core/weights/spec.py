@@ -18,6 +18,7 @@ from .lora_targets import TARGET_MODULES
 from .pixel_spec import PixelSpec
 from .prediction import Prediction
 from .seesr_spec import SeesrSpec
+from .tagger_lora_spec import TaggerLoraSpec
 
 METADATA_KEY = "hypir.spec"
 
@@ -158,10 +159,10 @@ class TaggerSpec:
     licence: str = NOT_STATED
 
 
-WeightsSpec: TypeAlias = LoraSpec | GeneratorSpec | TaggerSpec | PixelSpec | SeesrSpec
+WeightsSpec: TypeAlias = LoraSpec | GeneratorSpec | TaggerSpec | PixelSpec | SeesrSpec | TaggerLoraSpec
 
 _KINDS: dict[str, type[WeightsSpec]] = {
-    cls.kind: cls for cls in (LoraSpec, GeneratorSpec, TaggerSpec, PixelSpec, SeesrSpec)
+    cls.kind: cls for cls in (LoraSpec, GeneratorSpec, TaggerSpec, PixelSpec, SeesrSpec, TaggerLoraSpec)
 }
 
 

@@ -71,6 +71,25 @@ def test_one_row_per_case_in_the_promised_layout(capsys, golden, tmp_path):
     assert "aten::conv2d" in names
 
 
+def test_seesr_is_measured_step_by_step(capsys):
+    words = (
+        "--engine",
+        "seesr",
+        "--option",
+        "random_weights=tiny",
+        "--option",
+        "process_px=64",
+        "--size",
+        64,
+    )
+    (row,) = bench(capsys, *words, "--dtype", "float32", "--device", "cpu", "--repeats", 1)["results"]
+    assert (row["engine"], row["size"]) == ("seesr", 64)
+    assert list(row["stages"]) == ["encode", "step 1/2", "step 2/2", "decode"]
+    assert all(stage["seconds"] > 0 for stage in row["stages"].values())
+    assert row["seconds"] > 0
+    assert row["tflop"] > 0
+
+
 def test_a_profiled_run_tells_time_and_memory_of_every_stage(capsys, tmp_path):
     trace = tmp_path / "trace.json"
     words = [

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -25,6 +28,7 @@ from hypir_core.runtime import look_at_nothing
 from hypir_core.streaming import restore_stream
 from tests.core.toy_diffusion import toy_engine
 
+ROOT = Path(__file__).parents[2]
 CPU = ("--device", "cpu", "--dtype", "float32")
 
 
@@ -192,3 +196,26 @@ def test_lite_is_a_whole_run_from_file_to_file(name, photo, monkeypatch, tmp_pat
     assert done["output_px"] == [64, 96]
     settings = done["settings"]
     assert settings.get("random_weights", "tiny") == "tiny"
+
+
+def test_a_run_opens_no_connection(photo, tmp_path):
+    """Without a word about downloads nothing is asked of the network, whatever the engine imports."""
+    code = f"""
+import sys
+def refuse(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "urllib.Request"):
+        sys.stderr.write(f"{{event}} {{args}}")
+        sys.stderr.flush()
+        import os
+        os._exit(99)
+sys.addaudithook(refuse)
+from hypir_core.cli import main
+words = ["restore", {photo!r}, "-o", {str(tmp_path / "out.png")!r}, "--engine", "seesr"]
+sys.exit(main([*words, "--device", "cpu", "--dtype", "float32"]))
+"""
+    run = {**os.environ, "HYPIR_LITE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=run, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.png").exists()

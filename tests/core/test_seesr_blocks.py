@@ -65,6 +65,32 @@ def test_gradients_reach_every_image_block_and_the_tokens(blocks, text_and_token
     assert tokens.grad.abs().sum() > 0
 
 
+def test_attention_to_tokens_runs_in_torchs_own_kernel(blocks, text_and_tokens, monkeypatch):
+    """Each image block adds two calls of it: to itself and to the tokens, whose width only the second has."""
+    text, tokens = text_and_tokens
+    unet = plain_unet()
+    add_image_blocks_(unet, blocks, where="unet")
+    kernel, keys = torch.nn.functional.scaled_dot_product_attention, []
+
+    def counted(query, key, value, **given):
+        keys.append(key.shape[-2])
+        return kernel(query, key, value, **given)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    counts = []
+    for given in (None, tokens):
+        keys.clear()
+        with torch.no_grad():
+            seen(unet, text, given)
+        counts.append((len(keys), keys.count(tokens.shape[1])))
+    places = sum(name.endswith("image_attentions.0.norm.weight") for name in blocks) + sum(
+        name.endswith("image_attentions.1.norm.weight") for name in blocks
+    )
+    assert places > 2
+    assert counts[0][1] == 0
+    assert (counts[1][0] - counts[0][0], counts[1][1]) == (2 * places, places)
+
+
 def test_a_block_that_ends_in_zeros_or_is_skipped_leaves_the_plain_network(blocks, text_and_tokens):
     text, tokens = text_and_tokens
     with torch.no_grad():
@@ -136,9 +162,9 @@ def tiny(**options):
     )
 
 
-@pytest.mark.parametrize("steps", [6, 7, 8])
+@pytest.mark.parametrize("steps", range(1, 9))
 def test_up_to_eight_steps_run(steps):
-    """As many as asked, each at an earlier timestep; fewer run in other tests."""
+    """As many as asked, each at an earlier timestep."""
     engine = tiny(steps=steps, process_px=64)
     times = [step.t for step in engine.steps]
     assert len(times) == steps

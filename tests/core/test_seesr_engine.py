@@ -392,3 +392,59 @@ def test_environment_variables_name_places(monkeypatch):
     options = {"tag_list": GOLDEN / "ram", "tagger_lora": GOLDEN / "ram" / "DAPE.pth", "process_px": 96}
     made = load_engine("seesr", options, device=CPU, dtype="float32")
     assert made.spec.key() == engine().spec.key()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 3.7])
+def test_odd_sizes_come_back_exactly(scale):
+    """Pictures smaller than the network's own size, too, with sides that nothing divides."""
+    made = engine(steps=1)
+    for height, width in ((33, 57), (1, 40)):
+        done = restore(
+            made, picture(width, height), replace(PLAIN, target=TargetSize(scale=scale)), Runtime()
+        )
+        assert done.image_01.shape == (1, 3, round(height * scale), round(width * scale))
+        assert done.report.output_px == tuple(done.image_01.shape[-2:])
+
+
+def test_the_exact_vae_equals_one_tile():
+    request = replace(PLAIN, target=TargetSize(scale=4))
+    whole = restore(engine(steps=1), picture(), replace(request, tile=TileWish(tile_px=512)), Runtime())
+    exact = restore(engine(steps=1, vae_exact=True), picture(), request, Runtime())
+    torch.testing.assert_close(exact.image_01, whole.image_01, atol=1e-4, rtol=0)
+
+
+def test_a_guide_is_cropped_with_its_tile(tmp_path):
+    """What a ControlNet reads in a tile is that part of the whole guide, and not the whole of it."""
+    from hypir_core.models.sd.image_blocks import MARK
+    from hypir_core.weights.tensors import read_tensors, write_tensors
+
+    file = GOLDEN / "seesr/controlnet/diffusion_pytorch_model.safetensors"
+    plain = {name: t for name, t in read_tensors(file).tensors.items() if MARK not in name}
+    (tmp_path / "config.json").write_text((file.parent / "config.json").read_text())
+    write_tensors(tmp_path / "control.safetensors", plain, {})
+    Image.radial_gradient("L").resize((128, 64)).save(tmp_path / "lines.png")
+    made = engine(
+        steps=1,
+        tagger="off",
+        tagger_lora=None,
+        tag_list=None,
+        guides=(f"given={tmp_path / 'lines.png'}",),
+        guide_weights=(f"given={tmp_path / 'control.safetensors'}",),
+    )
+    request = replace(PLAIN, tile=TileWish(tile_px=128, overlap_px=64))
+    prepared = made.prepare(Plane(picture(128, 64)), (128, 256), request)
+    whole = prepared.condition.guides["given"].data
+    read = []
+    nets = made.denoiser.placing.shared.norms.net
+    nets[-1].controlnet_cond_embedding.register_forward_pre_hook(lambda _net, given: read.append(given[0]))
+    report = restore(made, picture(128, 64), request, Runtime(batch_tiles=1)).report
+    rows, columns = (int(n) for n in report.stages[1].tiles.split()[0].split("×"))
+    crops = [
+        whole[:, :, y : y + 128, x : x + 128]
+        for y in range(0, whole.shape[2] - 127, 64)
+        for x in range(0, whole.shape[3] - 127, 64)
+    ]
+    tiles = [seen for seen in read if seen.shape == crops[0].shape]
+    matched = {i for i, crop in enumerate(crops) for seen in tiles if torch.equal(seen.float(), crop)}
+    assert rows * columns > 1
+    assert len(matched) == rows * columns

@@ -76,7 +76,7 @@ def test_runs_leave_nothing_behind():
 
     restored(engine)
     counts = []
-    for seed in range(6):
+    for seed in range(20):
         restore(engine, picture(), replace(REQUEST, seed=seed), Runtime())
         counts.append(living())
     assert len(set(counts)) == 1

@@ -55,6 +55,16 @@ def test_the_larger_cluster_draws():
     assert nearest_to_mean(x0) < 7
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_does_not_choose_between_two(dtype):
+    """Both are as near to their mean as the other: the first is kept, whatever the last digits say."""
+    for seed in range(20):
+        assert nearest_to_mean(particles(2, 4, 5, 7, seed).to(dtype)) == 0
+    three = particles(3, 4, 5, 7)
+    three[2] = three[:2].mean(0)
+    assert nearest_to_mean(three.to(dtype)) == 2
+
+
 @pytest.mark.parametrize(
     ("index", "of", "steers"), [(0, 1, True), (0, 4, False), (1, 4, False), (2, 4, True)]
 )

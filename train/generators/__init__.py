@@ -40,6 +40,13 @@ GENERATORS.add(
     lazy=True,
 )
 
+GENERATORS.add(
+    "tagger_lora",
+    lazy(".tagger_lora:TAGGER_LORA", __name__),
+    summary="a LoRA of SeeSR's tagger, as DAPE: it learns to see through damage",
+    lazy=True,
+)
+
 
 def generator_kind(name: str) -> GeneratorKind:
     """Return what can be asked of the generator called `name`: one of `GENERATORS`, or an architecture.

@@ -33,6 +33,18 @@ class Latents:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Sight:
+    """What the tagging task asks of a generator that names what is in a picture."""
+
+    see: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
+    """(prepared module, pictures [b 3 h w] in [0,1]) → tokens [b n width] and logits [b labels], float32."""
+    clean: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """The same as it was before training, without gradient."""
+    weights: tuple[float, float] = (1.0, 1.0)
+    """Of the tokens and of the tags in the loss."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Generator:
     """A trainable restorer, before accelerate prepares its module."""
 
@@ -58,6 +70,8 @@ class Generator:
     """Networks outside `module` that only help, for counting memory."""
     latents: Latents | None = None
     """For ``task: denoising``; None: there is nothing to denoise, or it is done in pixels."""
+    sight: Sight | None = None
+    """For ``task: tagging``; None: it makes pictures."""
     notes: Callable[[], tuple[str, ...]] = tuple
     """What a person should know of the batches so far, each sentence once; the main process asks with
     every line of its log."""

@@ -19,11 +19,13 @@ from hypir_core.models.architectures import tensors_for_file
 from hypir_core.models.sd.image_blocks import published_names
 from hypir_core.weights.seesr_spec import SeesrSpec
 from hypir_core.weights.spec import GeneratorSpec, LoraSpec, WeightsSpec, spec_from_metadata, spec_to_metadata
+from hypir_core.weights.tagger_lora_spec import TaggerLoraSpec
 from hypir_core.weights.tensors import check_finite, write_tensors
 
 from ..config import Optimiser
 from ..exporting.graph import ENDINGS, write_graph
 from ..generators.lora_layers import OF_UNET
+from ..generators.tagger_lora import names_for_file
 from ..players import GENERATOR, Player, averaged_state, trained_state
 from .checkpoint import PLAYERS, read_state
 from .checkpoint_folders import ABOUT, newest_checkpoint, read_about
@@ -74,6 +76,8 @@ def write_weights(
         plain = tensors_for_file(spec.architecture, plain)
     if isinstance(spec, SeesrSpec):
         return _write_seesr(path.with_suffix(""), plain, spec)
+    if isinstance(spec, TaggerLoraSpec):
+        plain = names_for_file(plain)
     if not isinstance(spec, LoraSpec):
         write_tensors(path, plain, metadata)
         return (path,)

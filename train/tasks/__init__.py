@@ -28,6 +28,13 @@ TASKS.add(
     lazy=True,
 )
 
+TASKS.add(
+    "tagging",
+    lazy(".tagging:TaggingTask", __name__),
+    summary="see in a degraded picture what the tagger sees in the clean one",
+    lazy=True,
+)
+
 
 def build_task(config: TrainConfig, generator: Generator) -> Task:
     """Make the task that `config` names.

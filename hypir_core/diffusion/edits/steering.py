@@ -15,6 +15,9 @@ from ..samplers.base import Step
 SMALLEST = 1e-12
 """Bandwidths below it count as none: the particles of a patch are equal."""
 
+EQUALLY_NEAR = 1e-6
+"""Squared distances to the mean that differ by less, in parts of themselves, are equal but for rounding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Steering:
@@ -72,9 +75,13 @@ def median_bandwidth(squared: Tensor) -> Tensor:
 
 
 def nearest_to_mean(x0: Tensor) -> int:
-    """Return which image of [n c *cells] is nearest to the mean of all, by the L2 distance; the first of equals."""
-    apart = (x0 - x0.mean(0, keepdim=True)).flatten(1).double().square().sum(1)
-    return int(apart.argmin())
+    """Return which image of [n c *cells] is nearest to the mean of all, by the L2 distance; the first of equals.
+
+    Two are equally near to theirs: rounding must not choose, or tiles and devices would give different pictures.
+    """
+    x0 = x0.double()
+    apart = (x0 - x0.mean(0, keepdim=True)).flatten(1).square().sum(1)
+    return int((apart <= apart.min() * (1 + EQUALLY_NEAR)).nonzero()[0])
 
 
 def _kernel(squared: Tensor, width: Tensor) -> Tensor:

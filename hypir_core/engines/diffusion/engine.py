@@ -112,6 +112,11 @@ class Diffusion:
             decode_stage(self.codec, tiling, scale=self.codec.scale),
         )
 
+    def leave(self) -> None:
+        """Send the networks home; see `engines.leaving`."""
+        for placing in (self.codec.encoding, self.denoiser.placing, self.codec.decoding):
+            placing.leave()
+
     def step_stage(
         self,
         step: Step,

@@ -38,6 +38,7 @@ from .engine import Diffusion
 from .networks import diffusers_networks, word_reader
 from .one_step import one_step
 from .options import SLIDERS, OneStepOptions, RandomWeights
+from .parts import also_leaving
 from .per_picture import find_estimating, per_picture
 from .prompts import Looking, conditioner_of, find_look
 from .reference import OriginalSizing
@@ -217,7 +218,7 @@ def make_engine(
             notes=notes,
         ),
         codec=replace(codec, whole=codec.whole or alone),
-        denoiser=networks.denoiser,
+        denoiser=networks.denoiser if looking is None else also_leaving(networks.denoiser, looking.leave),
         conditioner=conditioner_of(recipe, backbone, look=look, reference=options.reference_mode),
         a_bar=a_bar(coeff_t),
         model_t=recipe.model_t,

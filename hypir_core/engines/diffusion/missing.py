@@ -11,6 +11,7 @@ from ...tags.find import missing_for_tagger
 from ...weights.search.locate import LORA_COMMANDS, locate_base, locate_lora
 from ...weights.search.locate_seesr import SEESR_COMMANDS, locate_seesr
 from ...weights.search.wanted_base import SD21_BASE, SD_TURBO
+from ..optional import OPTIONAL
 
 
 def missing_for_one_step() -> tuple[str, ...]:
@@ -32,7 +33,7 @@ def missing_for_seesr() -> tuple[str, ...]:
             (SD_TURBO.what, partial(locate_base, wanted=SD_TURBO), SD_TURBO.commands[0]),
             ("SeeSR's UNet and ControlNet", locate_seesr, SEESR_COMMANDS[0]),
         ),
-        *missing_for_tagger(),
+        *(f"{OPTIONAL}{line}" for line in missing_for_tagger()),
     )
 
 

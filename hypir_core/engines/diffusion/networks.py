@@ -23,6 +23,7 @@ from ...models.sd.prompt import encode_prompt, tokenize, truncation_note
 from ...models.sd.tiny_decoder import VAE_NUMBERS, TinyDecoder
 from ...models.sd.vae_exact import exact_decode, exact_encode, map_bytes_per_px
 from ...request import Request
+from ...residency import send_home
 from .parts import Codec, Condition, Conditioner, Denoiser, Placing
 from .sizing import Placed
 
@@ -109,6 +110,7 @@ def unet_placing(unet: Any, *, dtype: torch.dtype, alike: bool, others: Sequence
     return Placing(
         bytes_per_px=60.0 * unet.config.block_out_channels[0] * dtype.itemsize / LATENT_PX**2,
         place=partial(_place, nets),
+        leave=partial(send_home, nets),
         shared=SharedLayers(norms=SharedNorms(nets)) if alike else None,
         in_float32=partial(in_float32, nets),
     )
@@ -136,7 +138,12 @@ def vae_codec(
     if alike and not exact:
         of_vae = SharedLayers(norms=SharedNorms(vae), attention=SharedAttention(diffusers_sites(vae)))
     wide, wider = vae.config.block_out_channels[:2]
-    placing = partial(Placing, place=partial(_place, coders), in_float32=partial(in_float32, coders))
+    placing = partial(
+        Placing,
+        place=partial(_place, coders),
+        leave=partial(send_home, coders),
+        in_float32=partial(in_float32, coders),
+    )
     encode, decode = (_whole_coders if exact else _tile_coders)(vae, layout)
     of_decoder = of_vae
     if tiny is not None and tiny_decoder is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -44,6 +44,10 @@ DECODE_SAMPLE = SampleSize(crop_px=96, of_tile=0.5)
 """What stands for the picture. The encoder errs most by a small sample, and costs half of what the decoder does."""
 
 
+def leave_nothing() -> None:
+    """Send nothing home: for what somebody else places."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Placing:
     """Where a network lies, what it takes, and how its tiles are treated alike."""
@@ -52,6 +56,8 @@ class Placing:
     """Working memory of a tile, per output pixel."""
     place: Callable[[torch.device], None] = place_nothing
     """Bring the network to a device."""
+    leave: Callable[[], None] = leave_nothing
+    """Send it home, where a run ended early."""
     shared: SharedLayers | None = None
     """The layers that would look beyond a tile, to treat all tiles alike; None treats every tile by itself."""
     in_float32: InFloat32 | None = None
@@ -127,3 +133,14 @@ class Denoiser:
     """Output pixels at a cut edge that are left out of the blend, where its result lacks its surroundings."""
     sample: SampleSize = STEP_SAMPLE
     placing: Placing = field(default_factory=lambda: Placing(bytes_per_px=1.0))
+
+
+def also_leaving(denoiser: Denoiser, leave: Callable[[], None]) -> Denoiser:
+    """Return a denoiser that, where a run ended early, sends something else home as well: a tagger."""
+    placing = denoiser.placing
+
+    def both() -> None:
+        placing.leave()
+        leave()
+
+    return replace(denoiser, placing=replace(placing, leave=both))

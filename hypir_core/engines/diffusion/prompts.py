@@ -112,6 +112,8 @@ class Looking:
     look: Look
     label: str
     """Names its files and tells them apart."""
+    leave: Callable[[], None]
+    """Send it home."""
     licence: str
     notes: tuple[str, ...] = ()
 
@@ -147,6 +149,7 @@ def find_look(
     return Looking(
         look=partial(tagger.look, reference=options.reference_mode),
         label=tagger.label,
+        leave=tagger.leave,
         licence=tagger.licence,
         notes=found.notes,
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...image.ranges import RangeConfig
 from ...request import Request
+from ...residency import send_home
 from ...tiling.geometry import Readable
 from ...tiling.plan import TileConfig
 from ...tiling.readable import enlarged
@@ -137,6 +138,11 @@ class FeedForward:
                 min_tile_px=tuple(least * k for k in kept),
             ),
         )
+
+    def leave(self) -> None:
+        """Send the network home, unless moving it is somebody else's to do; see `engines.leaving`."""
+        if self.place is None:
+            send_home(self.net)
 
 
 def _kept(factor: int, wanted: float) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...diffusion.samplers.base import Step
 from ...models.layers.shared_layers import SharedLayers
 from ...models.layers.shared_norms import SharedNorms
+from ...residency import send_home
 from ...tiling.geometry import PerAxis
 from ...tiling.plan import TileConfig
 from ...tiling.sample import SampleSize
@@ -50,6 +51,7 @@ def pixel_denoiser(net: nn.Module, *, kind: Prediction) -> Denoiser:
         placing=Placing(
             bytes_per_px=LIVE_MAPS * 4.0 * _stated(net, "maps_per_cell"),
             place=partial(_place, net),
+            leave=partial(send_home, net),
             shared=SharedLayers(norms=SharedNorms(net)) if has_norms else None,
             in_float32=partial(in_float32, net) if any(True for _ in net.parameters()) else None,
         ),

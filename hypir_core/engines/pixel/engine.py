@@ -123,6 +123,10 @@ class Pixel:
             row += stages
         return tuple(row)
 
+    def leave(self) -> None:
+        """Send the network home; see `engines.leaving`."""
+        self.denoiser.placing.leave()
+
     @property
     def margin_px(self) -> int:
         """Surroundings that `explained` wants."""

@@ -34,6 +34,7 @@ from ....weights.spec import Prediction
 from ....weights.tensors import read_tensors
 from ..engine import Diffusion
 from ..load import consented, tiny_decoder_of
+from ..parts import leave_nothing
 from .condition import BuildPrompt
 from .guides import load_guides
 from .making import FEW_STEPS, TESTED_DTYPES, SeesrParts, make_seesr
@@ -114,6 +115,7 @@ def read_parts(
         control=control,
         guides=load_guides(options, device, fetch),
         look=None if tagger is None else _looking(tagger, options),
+        leave=leave_nothing if tagger is None else tagger.leave,
         build=_builder(options, backbone),
         tiny_decoder=tiny_decoder_of(options.fast_decoder),
         weights=weights if tagger is None else f"{weights}, tagged by {tagger.label}",
@@ -182,10 +184,11 @@ def _looking(tagger: Tagger, options: SeesrOptions) -> Callable[[Tensor], Seen]:
     """Return how the tagger looks; where networks take turns, it goes when it has looked."""
 
     def look(image_01: Tensor) -> Seen:
-        seen = tagger.look(image_01, reference=options.reference_mode)
-        if options.residency is Residency.one_at_a_time:
-            tagger.unload()
-        return seen
+        try:
+            return tagger.look(image_01, reference=options.reference_mode)
+        finally:
+            if options.residency is Residency.one_at_a_time:
+                tagger.unload()
 
     return look
 

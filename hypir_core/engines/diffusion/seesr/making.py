@@ -24,7 +24,7 @@ from ....tags import prompt as prompting
 from ...base import EngineSpec
 from ..engine import Diffusion
 from ..networks import vae_codec, word_reader
-from ..parts import Codec, Denoiser
+from ..parts import Codec, Denoiser, also_leaving, leave_nothing
 from .condition import CONTROL, BuildPrompt, MakeGuide, SeenPicture, SeesrConditioner
 from .few_steps import NAME, few_steps, planned
 from .networks import Control, guided_denoiser
@@ -66,6 +66,8 @@ class SeesrParts:
     """SeeSR's; None where its strength is 0."""
     guides: Sequence[Guide] = ()
     look: Callable[[Tensor], SeenPicture] | None = None
+    leave: Callable[[], None] = leave_nothing
+    """Send home what looks."""
     build: BuildPrompt
     tiny_decoder: TinyDecoder | None = None
     weights: str
@@ -127,7 +129,7 @@ def make_seesr(
         replace(spec, networks_bytes=residents.weights_bytes()),
         options,
         codec=codec,
-        denoiser=denoiser,
+        denoiser=also_leaving(denoiser, parts.leave),
         conditioner=SeesrConditioner(
             read=word_reader(backbone),
             build=parts.build,
@@ -179,10 +181,10 @@ def _placed_by(residents: Residents, codec: Codec, denoiser: Denoiser) -> tuple[
     return (
         replace(
             codec,
-            encoding=replace(codec.encoding, place=coding),
-            decoding=replace(codec.decoding, place=coding),
+            encoding=replace(codec.encoding, place=coding, leave=residents.leave),
+            decoding=replace(codec.decoding, place=coding, leave=residents.leave),
         ),
-        replace(denoiser, placing=replace(denoiser.placing, place=stepping)),
+        replace(denoiser, placing=replace(denoiser.placing, place=stepping, leave=residents.leave)),
     )
 
 
