@@ -67,7 +67,7 @@ def test_a_picture_that_is_too_long_fails_alone(tmp_path, capsys):
     ],
     ids=lambda fault: type(fault).__name__,
 )
-@pytest.mark.parametrize("where", ["restore", "write_picture", "read_picture"])
+@pytest.mark.parametrize("where", ["restore_through", "write_picture", "read_picture"])
 def test_whatever_goes_wrong_with_one_picture_is_told_and_the_rest_is_done(
     tmp_path, capsys, monkeypatch, fault, where
 ):
@@ -335,7 +335,7 @@ def test_mistakes_are_told_before_the_work(tmp_path, monkeypatch, capsys, words,
     (tmp_path / "there.json").write_text("{}")
     (tmp_path / "file.txt").write_text("x")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(restoring, "restore", lambda *_a, **_k: pytest.fail("the work began"))
+    monkeypatch.setattr(restoring, "restore_through", lambda *_a, **_k: pytest.fail("the work began"))
     assert hypir("restore", "a.png", *words) == 2
     assert said in capsys.readouterr().err
 
@@ -344,7 +344,7 @@ def test_a_format_that_is_too_small_is_told_before_the_work(tmp_path, monkeypatc
     from hypir_core.batch import restoring
 
     picture(tmp_path / "a.png", (4100, 2))
-    monkeypatch.setattr(restoring, "restore", lambda *_a, **_k: pytest.fail("the work began"))
+    monkeypatch.setattr(restoring, "restore_through", lambda *_a, **_k: pytest.fail("the work began"))
     assert hypir("restore", tmp_path / "a.png", "-o", tmp_path / "x.webp", "--scale", 4) == 1
     assert "webp holds at most 16383 px a side" in capsys.readouterr().err
 

@@ -190,7 +190,7 @@ def test_only_the_factors_learn_and_a_fresh_one_changes_nothing(tiny, golden, pi
     run = build(tiny())
     before = {name: p.clone() for name, p in run.player.module.named_parameters()}
     plain = restored_by_the_engine(golden, zero_lora(run, tmp_path), picture_01)
-    torch.testing.assert_close(restored_by_the_trainer(run.generator, picture_01), plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(restored_by_the_trainer(run.generator, picture_01), plain, atol=3e-5, rtol=0)
     train(tiny(steps=2))
     changed = build(tiny(steps=2)).player.module
     moved = {name for name, p in changed.named_parameters() if not torch.equal(p, before[name])}
@@ -261,7 +261,7 @@ def test_forty_steps_in_two_goes_are_forty_steps_and_what_is_exported_restores_t
     with using_weights(run.player.module, run.player.ema.shadow):
         average = restored_by_the_trainer(run.generator, picture_01)
     raw = restored_by_the_trainer(run.generator, picture_01)
-    torch.testing.assert_close(exported, average, atol=1e-5, rtol=0)
+    torch.testing.assert_close(exported, average, atol=3e-5, rtol=0)
     assert (exported - raw).abs().max() > 1e-4
 
 
