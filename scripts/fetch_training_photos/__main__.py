@@ -28,15 +28,24 @@ TILE_PX = 384
 DRAWINGS = 30
 
 
-def unpacked(package: str, work: Path) -> Path:
-    """Download and unpack a package; return the folder that holds its files."""
+def unpacked(package: str, work: Path) -> Path | None:
+    """Download and unpack a package; return the folder that holds its files, None where apt does not know it.
+
+    An archive that lies in `work`/downloads already is taken from there: so a package of a newer Debian can be used.
+    """
     root = work / package
-    if not root.is_dir():
-        downloads = work / "downloads"
-        downloads.mkdir(parents=True, exist_ok=True)
+    if root.is_dir():
+        return root
+    downloads = work / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    archives = sorted(downloads.glob(f"{package}_*.deb"))
+    if not archives:
+        known = subprocess.run(["apt-cache", "show", package], capture_output=True, check=False)
+        if known.returncode != 0:
+            return None
         subprocess.run(["apt-get", "-qq", "download", package], cwd=downloads, check=True)
-        (archive,) = downloads.glob(f"{package}_*.deb")
-        subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True)
+        archives = sorted(downloads.glob(f"{package}_*.deb"))
+    subprocess.run(["dpkg-deb", "-x", str(archives[-1]), str(root)], check=True)
     return root
 
 
@@ -60,7 +69,14 @@ def collect(folder: Path, work: Path) -> tuple[list[str], list[str]]:
     taken: dict[str, str] = {}
     left: list[str] = []
     for source in SOURCES:
-        for found in source.pictures(unpacked(source.package, work)):
+        root = unpacked(source.package, work)
+        if root is None:
+            print(
+                f"{source.package} is left out: apt does not know it here. Newer releases of Debian have it; "
+                f"a .deb laid into {work / 'downloads'} is used too"
+            )
+            continue
+        for found in source.pictures(root):
             digest = hashlib.sha256(found.content).hexdigest()
             why_not = refusal(found.terms) or unusable(found.content)
             if why_not is None and digest in taken:

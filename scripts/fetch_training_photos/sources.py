@@ -144,6 +144,9 @@ PYTHON = "usr/lib/python3/dist-packages"
 SOURCES = (
     Wallpapers(package="lomiri-wallpapers-16.04", folder="usr/share/backgrounds", source_folder="16.04/"),
     Wallpapers(
+        package="budgie-backgrounds", folder="usr/share/backgrounds/budgie", source_folder="backgrounds/"
+    ),
+    Wallpapers(
         package="libjxl-testdata",
         folder="usr/share/libjxl-testdata/external/wesaturate/500px",
         source_folder="external/wesaturate/500px/",

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-LONG_SIDES_PX = (1800, 1100, 700)
+LONG_SIDES_PX = (1800, 1100, 700, 480)
 """Lengths of the longer side that a photograph is shrunk to."""
 LEAST_SHRINK = 1.25
 """A photograph is shrunk by at least so much, or not at all."""
 FLAT = 1.5
 """Mean step between neighbours, in 8-bit levels, below which a tile is left."""
 
-RECOLOURED_EVERY = 4
+RECOLOURED_EVERY = 12
 """Of so many tiles one is written a second time, in strong colours."""
 
 
