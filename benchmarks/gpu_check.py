@@ -3,12 +3,13 @@
     uv run python -m benchmarks.gpu_check --against CHECKOUT --json gpu.json
     uv run python -m benchmarks.gpu_check --tiny --device cpu          (does it run at all? a tiny model, half a minute)
 
-Five parts, each in a process of its own, so that none keeps another's memory or dies of its error:
+Six parts, each in a process of its own, so that none keeps another's memory or dies of its error:
 
 - tests: `pytest -m gpu`;
 - parity: the golden cases of tests/golden/hypir in float32, bfloat16 and float16;
 - speed: 1024², 2048² and 4096² px beside the original (CHECKOUT of XPixelGroup/HYPIR, else ours alone), as a multiple,
   and as a share of the card's own rate of matrix products;
+- compiled: 1024² and 2048² px with the transformer blocks through torch.compile, beside the same without;
 - memory: the peak above the weights up to 8192² px with tiles of 512 px;
 - training: seconds and peak of a step of `hypir_sd2` in full size, at 1, 2, 4 and 8 pictures.
 
@@ -43,7 +44,7 @@ from hypir_core.tiling.plan import TileWish
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "hypir"
 
-PARTS = ("tests", "parity", "speed", "memory", "training")
+PARTS = ("tests", "parity", "speed", "compiled", "memory", "training")
 
 MARKS: Mapping[str, Any] = {
     "parity float32, largest difference": 2e-3,
@@ -82,8 +83,10 @@ def parity(device: torch.device, given: argparse.Namespace) -> Iterator[dict[str
             }
 
 
-def _case(device: torch.device, side_px: int, given: argparse.Namespace, **more: Any) -> Case:
-    options = {"random_weights": "tiny" if given.tiny else "sd21"}
+def _case(
+    device: torch.device, side_px: int, given: argparse.Namespace, *, compiled: bool = False, **more: Any
+) -> Case:
+    options = {"random_weights": "tiny" if given.tiny else "sd21", "compile": compiled}
     dtype = "float32" if given.tiny else "bfloat16"
     return Case(
         engine="one-step", options=options, size_px=(side_px, side_px), dtype=dtype, device=device, **more
@@ -107,6 +110,23 @@ def speed(device: torch.device, given: argparse.Namespace) -> Iterator[dict[str,
             case = _case(device, side, given)
             ours = measure(case, engine, repeats=turns, between=lambda size=size: theirs.run(size))
             yield _speed_row(ours, theirs.result(size))
+
+
+def compiled(device: torch.device, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Time both kinds one after the other, each three times: the median leaves out the first run, which compiles."""
+    sides = (128,) if given.tiny else (1024, 2048)
+    engines = {blocks: load(_case(device, sides[0], given, compiled=blocks)) for blocks in (False, True)}
+    for side in sides:
+        plain, made = (
+            measure(_case(device, side, given, compiled=blocks), engine, repeats=3).seconds
+            for blocks, engine in engines.items()
+        )
+        yield {
+            "side_px": side,
+            "seconds": made,
+            "plain_seconds": plain,
+            "times_plain": round(plain / made, 2),
+        }
 
 
 def _speed_row(ours: Any, theirs: Any) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,14 @@ Files: art/two.jpg
 Copyright: none
 License: CC-BY-SA-4.0
 """
+
+
+def module_from_path(path: Path):
+    """Import the script itself, whose name every program has."""
+    spec = spec_from_file_location("fetch_training_photos_main", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -147,13 +157,13 @@ def test_tiles_cover_a_shrunk_photograph_and_leave_what_is_flat(scripts, tmp_pat
     written, left = tiles.write_tiles(photo, out, 384)
     files = sorted(path.name for path in out.iterdir() if "recoloured" not in path.name)
     assert len(files) == written
-    assert {name.split("--")[1] for name in files} == {"1100", "700"}
+    assert {name.split("--")[1] for name in files} == {"1100", "700", "480"}
     assert left > 0
     assert tiles.starts(1100, 384) == [0, 358, 716]
     assert tiles.starts(200, 384) == [0]
 
 
-def test_every_fourth_tile_comes_in_strong_colours_too_and_drawings_reach_pure_ones(scripts, tmp_path):
+def test_some_tiles_come_in_strong_colours_too_and_drawings_reach_pure_ones(scripts, tmp_path):
     tiles = scripts("tiles")
     calm = Image.fromarray(np.random.default_rng(0).integers(100, 156, (400, 400, 3)).astype(np.uint8))
     photo = tmp_path / "photo.png"
@@ -177,3 +187,18 @@ def test_every_fourth_tile_comes_in_strong_colours_too_and_drawings_reach_pure_o
     pure = np.isin(colours, (0, 255)).all(-1)
     assert pure.mean() > 0.1
     assert np.array_equal(np.asarray(tiles.drawn(64, 0)), first)
+
+
+def test_an_archive_laid_aside_is_used_and_an_unknown_package_is_none(
+    scripts, monkeypatch, tmp_path
+):
+    main = module_from_path(FOLDER / "__main__.py")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, body in {"apt-cache": "exit 100", "dpkg-deb": 'mkdir -p "$3"; cp "$2" "$3/"'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    assert main.unpacked("pictures", tmp_path) is None
+    (tmp_path / "downloads" / "pictures_3.0_all.deb").write_bytes(b"archive")
+    assert [path.name for path in main.unpacked("pictures", tmp_path).iterdir()] == ["pictures_3.0_all.deb"]

@@ -21,6 +21,7 @@ from ...lora.convert import MERGED_KEY
 from ...lora.names import adaptable_modules
 from ...lora.one_step_file import read_one_step
 from ...lora.recipe import OneStepRecipe, Sizes, Words, recipe_of
+from ...models.layers.compiled import require_compiler
 from ...models.sd.backbone import Backbone, load_base, require_prediction
 from ...models.sd.fold import fold_timestep_
 from ...models.sd.sd21 import TINY_TEXT_ENCODER, TINY_UNET, TINY_VAE
@@ -62,7 +63,10 @@ def load_one_step(
     Raises:
         WeightsNotFoundError: the base model or the LoRA is nowhere to be found; lists the places.
         WeightsError: a file cannot be used.
+        ConfigError: torch.compile cannot work here.
     """
+    if options.compile:
+        require_compiler(device)
     tiny = tiny_decoder_of(options.fast_decoder)
     if options.random_weights:
         from ...models.sd.random_sd21 import random_backbone, random_lora_
@@ -189,6 +193,7 @@ def make_engine(
         alike=not options.reference_mode,
         tiny_decoder=tiny,
         passes=restorer.passes,
+        compiled=options.compile,
     )
     codec, sizing = networks.codec, _sizing(recipe, backbone, reference=options.reference_mode)
     alone = isinstance(sizing, OriginalSeesrSizing)
@@ -208,6 +213,7 @@ def make_engine(
                 "reference_mode": options.reference_mode,
                 "vae_exact": options.vae_exact,
                 "fast_decoder": None if tiny is None else tiny.name,
+                "compile": options.compile,
                 "random_weights": options.random_weights and options.random_weights.value,
             },
             color_fix=recipe.color_fix,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...device import free_memory_bytes
 from ...diffusion.samplers.base import Step
+from ...models.layers.compiled import compile_blocks_
 from ...models.layers.cpu_attention import use_cpu_attention_
 from ...models.layers.fast_layers import use_fast_layers_
 from ...models.layers.shared_attention import SharedAttention, diffusers_sites
@@ -52,6 +53,7 @@ def diffusers_networks(
     alike: bool = True,
     tiny_decoder: TinyDecoder | None = None,
     passes: Sequence[tuple[float, nn.Module]] = (),
+    compiled: bool = False,
 ) -> Networks:
     """Wrap a backbone whose UNet has its LoRA merged and its timestep folded (`models.sd.fold`).
 
@@ -59,9 +61,10 @@ def diffusers_networks(
     device when a stage places them. The text encoder stays on the CPU in float32: it runs once per prompt.
     With `exact_vae`, encode and decode want whole canvases (`models.sd.vae_exact`). Without `alike`, every
     tile is treated by itself. A `tiny_decoder` decodes in the VAE's place and goes where the VAE goes. The prediction
-    is the weighted sum of `passes`, (weight, UNet) each; without any, the backbone's UNet predicts alone.
+    is the weighted sum of `passes`, (weight, UNet) each; without any, the backbone's UNet predicts alone. `compiled`
+    UNets go through torch.compile, block by block.
     """
-    for_device = partial(ready_for, dtype=dtype, device=device)
+    for_device = partial(ready_for, dtype=dtype, device=device, compiled=compiled)
     weighed = [(weight, for_device(unet)) for weight, unet in passes or ((1.0, backbone.unet),)]
     unets = [unet for _, unet in weighed]
     layout = layout_for(dtype, device)
@@ -86,7 +89,9 @@ def diffusers_networks(
     )
 
 
-def ready_for(net: nn.Module, *, dtype: torch.dtype, device: torch.device) -> Any:
+def ready_for(
+    net: nn.Module, *, dtype: torch.dtype, device: torch.device, compiled: bool = False
+) -> Any:
     """Return a network with the quickest layers for `device`, cast to `dtype`, in the layout that its convolutions like.
 
     Merge a LoRA and fold the timesteps before.
@@ -94,6 +99,8 @@ def ready_for(net: nn.Module, *, dtype: torch.dtype, device: torch.device) -> An
     use_fast_layers_(net)
     if device.type == "cpu":
         use_cpu_attention_(net)
+    if compiled:
+        compile_blocks_(net)
     return _cast(net, dtype, layout_for(dtype, device))
 
 

@@ -74,6 +74,9 @@ class OneStepOptions:
     one or of TAESD's decoder, or a repository id in the Hugging Face cache (``madebyollin/taesd``). Or a light decoder,
     AdcSR's ``halfDecoder.ckpt``: a quarter of the VAE's arithmetic, and closer to it. Never downloaded; reports say
     what decoded."""
+    compile: bool = False
+    """Let torch.compile make the UNet's transformer blocks quicker: for many tiles on a graphics card. The first tiles
+    take a minute longer, the code is kept for the next run; results differ by rounding."""
     random_weights: RandomWeights | None = None
     """For benchmarks and tries on machines without the weights."""
     download: bool = False
@@ -96,6 +99,7 @@ class OneStepOptions:
             ("reference_mode", "vae_exact"),
             ("fast_decoder", "reference_mode"),
             ("fast_decoder", "vae_exact"),
+            ("compile", "reference_mode"),
             ("download", "offline"),
         ):
             if getattr(self, one) and getattr(self, other):

@@ -17,6 +17,7 @@ from ....diffusion.scheduler_file import Sampling, read_sampling
 from ....diffusion.timesteps import Spacing
 from ....environment import read_environment
 from ....errors import SpecMismatchError, WeightsNotFoundError
+from ....models.layers.compiled import require_compiler
 from ....models.sd.backbone import Backbone, load_base, require_prediction
 from ....models.sd.controlnet import ControlNet, load_controlnet
 from ....models.sd.image_blocks import add_image_blocks_, token_width
@@ -59,8 +60,10 @@ def load_seesr(
     Raises:
         WeightsNotFoundError: something is nowhere to be found; lists the places.
         WeightsError: a file cannot be used.
-        ConfigError: so few steps cannot be had with this base model.
+        ConfigError: so few steps cannot be had with this base model; torch.compile cannot work here.
     """
+    if options.compile:
+        require_compiler(device)
     chosen = pick_dtype(dtype, device, TESTED_DTYPES)
     if options.random_weights:
         from .random import random_parts

@@ -120,6 +120,7 @@ def make_seesr(
         dtype=dtype,
         device=device,
         alike=not original,
+        compiled=options.compile,
     )
     codec = _codec(parts, options, dtype=dtype, device=device)
     residents = _residents(parts, controls, options)

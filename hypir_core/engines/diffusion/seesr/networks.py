@@ -49,6 +49,7 @@ def guided_denoiser(
     dtype: torch.dtype,
     device: torch.device,
     alike: bool = True,
+    compiled: bool = False,
 ) -> Denoiser:
     """Return the denoiser of SeeSR; folds the timesteps of `steps` into all networks, in place.
 
@@ -64,11 +65,12 @@ def guided_denoiser(
         dtype: of all networks.
         device: where they will run.
         alike: treat all tiles of a picture alike.
+        compiled: let torch.compile make the transformer blocks quicker.
     """
     folded = []
     for net in (unet, *(control.net.net for control in controls)):
         folded.append(fold_timesteps_(net, [step.t for step in steps]))
-        ready_for(net, dtype=dtype, device=device)
+        ready_for(net, dtype=dtype, device=device, compiled=compiled)
     u: Any = unet
     layout = layout_for(dtype, device)
 

@@ -127,6 +127,8 @@ class SeesrOptions:
     """A tiny decoder instead of the VAE's, for previews; as in `one-step`."""
     reference_mode: bool = False
     """Sizes, tiles, prompt, noise and rounding of the original implementation, for comparisons; slower."""
+    compile: bool = False
+    """Let torch.compile make the transformer blocks quicker, as in `one-step`."""
     random_weights: RandomWeights | None = None
     """For benchmarks and tries on machines without the weights."""
     download: bool = False
@@ -163,6 +165,7 @@ class SeesrOptions:
             ("reference_mode", "vae_exact"),
             ("fast_decoder", "reference_mode"),
             ("fast_decoder", "vae_exact"),
+            ("compile", "reference_mode"),
             ("download", "offline"),
         ):
             if getattr(self, one) and getattr(self, other):
