@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .geometry import Box, Plane, Readable
 from .stage import Guide
+from .transfer import sent
 
 
 def tile_inputs(
@@ -28,7 +29,7 @@ def made(guides: Mapping[str, Guide]) -> dict[str, Plane]:
 
 
 def _gather(source: Readable, boxes: Sequence[Box], device: torch.device, *, images: int) -> Tensor:
-    crops = [source.crop(box).to(device) for box in boxes]
+    crops = [sent(source.crop(box), device) for box in boxes]
     if source.images != images:
         crops = [crop.expand(images, *crop.shape[1:]) for crop in crops]
     return torch.cat(crops)

@@ -18,12 +18,13 @@ from ..runtime import Runtime
 from .bad_tiles import Repeat, TileWatch, change
 from .canvas import Canvas, Emit, MemoryCanvas, StripCanvas
 from .choose import Layout, laid, lay_tiles
-from .geometry import Plane, Readable, per_axis
+from .geometry import Box, Plane, Readable, per_axis
 from .inputs import made, tile_inputs
 from .memory import Ladder, is_out_of_memory, next_rung
 from .plan import TilePlan, TileWish
 from .sample import take_sample
 from .stage import Stage, StageReport
+from .transfer import Returning, overlaps, returning
 from .window import axis_weights
 
 
@@ -182,9 +183,19 @@ def _run_images(
     boxes, batch, device = layout.plan.boxes, layout.rung.batch, layout.rung.device
     images, (part, parts) = source.images, progress
     changes: list[float] = []
-    kept: list[
-        Tensor
-    ] = []  # of a stage that looks for idle tiles: they are judged when their neighbours are there
+    # Of a stage that looks for idle tiles: they are judged when their neighbours are there.
+    kept: list[Tensor] = []
+    coming: list[tuple[Box, Returning]] = []
+    done = 0
+
+    def settle() -> None:
+        if not coming:
+            return
+        for box, tile in coming:
+            canvas.add(box, tile.arrived())
+        coming.clear()
+        runtime.progress(Tick(stage.name, done, parts * len(boxes), canvas.shown()))
+
     with _sampled(stage, source, guides, layout, tidy=runtime.tidy):
         for first in range(0, len(boxes), batch):
             if runtime.should_stop():
@@ -194,18 +205,24 @@ def _run_images(
                 continue
             inputs, cropped = tile_inputs(guides, source, some, device)
             tiles = stage.run(inputs, cropped)
+            settle()  # on a card: the batch before, while this one is computed
             tiles = watch.mended(tiles, inputs, some, _repeater(stage, inputs, cropped))
-            for i, (box, tile) in enumerate(zip(some, tiles.split(images), strict=True)):
-                if tile.shape[1] != stage.out_channels:
-                    raise ShapeError(
-                        f"{stage.name}: expected {stage.out_channels} channels from the network, got {tile.shape[1]}"
-                    )
-                canvas.add(box, _weighted(tile, weights[first + i]))
-                if stage.watch.idle:
-                    changes.append(change(inputs[i * images : (i + 1) * images], tile))
-                    kept.append(tile.to(runtime.canvas_device))
+            if tiles.shape[1] != stage.out_channels:
+                raise ShapeError(
+                    f"{stage.name}: expected {stage.out_channels} channels from the network, got {tiles.shape[1]}"
+                )
+            each = tiles.split(images)
+            weighted = [_weighted(tile, weights[first + i]) for i, tile in enumerate(each)]
+            coming = list(zip(some, returning(weighted, runtime.canvas_device), strict=True))
             done = part * len(boxes) + first + len(some)
-            runtime.progress(Tick(stage.name, done, parts * len(boxes), canvas.shown()))
+            if stage.watch.idle:
+                changes += [
+                    change(seen, tile) for seen, tile in zip(inputs.split(images), each, strict=True)
+                ]
+                kept += [tile.to(runtime.canvas_device) for tile in each]
+            if not overlaps(device):
+                settle()
+        settle()
         for i in watch.idle(changes, layout.plan.counts):
             moved = None
             if stage.repeat is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -290,6 +291,21 @@ def test_progress_shows_the_canvas_filling_and_cancel_stops_within_a_batch():
             wish=tile,
             runtime=Runtime(progress=progress, batch_tiles=1, should_stop=lambda: len(seen) == 1),
         )
+
+
+def test_on_a_card_a_batch_is_blended_when_the_next_one_has_begun(monkeypatch):
+    monkeypatch.setattr("hypir_core.tiling.run.overlaps", lambda device: True)
+    events = []
+
+    def watched(tiles, guides):
+        events.append("run")
+        return tiles
+
+    stage = replace(identity_stage(), run=watched)
+    runtime = Runtime(progress=lambda tick: events.append(tick.done), batch_tiles=1)
+    out, _ = run_stage(stage, Plane(ramp(16, 16)), wish=TileWish(tile_px=8, overlap_px=0), runtime=runtime)
+    assert events == ["run", "run", 1, "run", 2, "run", 3, 4]
+    assert torch.equal(out.data, ramp(16, 16))
 
 
 def test_the_batch_comes_from_the_memory_budget():

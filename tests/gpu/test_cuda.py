@@ -15,6 +15,7 @@ from hypir_core.models.layers.cpu_attention import attention
 from hypir_core.models.layers.shared_norms import SharedNorms
 from hypir_core.residency import Residents
 from hypir_core.tiling.plan import TileWish
+from hypir_core.tiling.transfer import returning, sent
 
 pytestmark = [
     pytest.mark.gpu,
@@ -84,6 +85,20 @@ def test_norms_on_the_device_count_as_on_the_cpu():
     for name in ("mean", "var"):
         one, other = getattr(found["cuda"], name).cpu(), getattr(found["cpu"], name)
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_what_comes_back_is_whole_although_the_card_goes_on():
+    """The copy is begun while the card is busy, and read when the next batch has begun."""
+    device = torch.device("cuda")
+    maps = [torch.full((1, 3, 1024, 1024), float(i), device=device) for i in range(8)]
+    coming = returning(maps, torch.device("cpu"))
+    busy = torch.randn(4096, 4096, device=device)
+    for _ in range(20):
+        busy = busy @ busy * 1e-3
+    assert all(tile.arrived().is_pinned() for tile in coming)
+    assert [tile.arrived().mean().item() for tile in coming] == list(range(8))
+    there = [sent(torch.full((1, 3, 512, 512), float(i)), device) for i in range(8)]
+    assert [tile.mean().item() for tile in there] == list(range(8))
 
 
 def test_out_of_memory_takes_smaller_tiles_and_gives_the_memory_back():
