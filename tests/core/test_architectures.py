@@ -55,6 +55,30 @@ def exported(path: Path, architecture: str, net: nn.Module) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("dims", "scale"), [(2, 4), (2, [2, 3]), (3, 2)])
+def test_a_new_compact_interpolates_linearly(dims, scale):
+    """Only what passes through counts here: the other features are noise that training makes something of."""
+    options = {"features": 8, "blocks": 3, "scale": scale, "dims": dims}
+    net = build_architecture("compact", options, where="options")
+    with torch.no_grad():
+        net.body[-1].weight[:, net.options.in_channels :] = 0
+        x = torch.rand(1, 3, *(9, 8, 7)[:dims])
+        wanted = F.interpolate(x, scale_factor=net.options.scales, mode=("bilinear", "trilinear")[dims - 2])
+        inside = (slice(None), slice(None), *(slice(factor, -factor) for factor in net.options.scales))
+        torch.testing.assert_close(net(x)[inside], wanted[inside])
+
+
+def test_the_features_of_a_new_compact_keep_their_size_through_any_depth():
+    net = build_architecture("compact", {"features": 64, "blocks": 16, "scale": 4}, where="options")
+    x = torch.rand(2, 3, 24, 24)
+    sizes = []
+    with torch.no_grad():
+        for layer in net.body[:-1]:
+            x = layer(x)
+            sizes.append(float(x.std()))
+    assert max(sizes) < 4 * min(sizes)
+
+
 def engine_of(path: Path, **options):
     return load_engine("upscaler", options={"weights": str(path), **options}, dtype="float32")
 

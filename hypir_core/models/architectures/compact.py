@@ -6,14 +6,19 @@ The parameters are laid out as the single list ``body.0 … body.N`` that spandr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
 from .nd import enlarged, same_conv, shuffle
 from .sizes import Sizes, at_least_one
+
+NOISE = 0.3
+"""Part of He's noise that is added to the identity."""
 
 PRELU_START = 0.25
 """Slope that torch's PReLU starts with."""
@@ -60,18 +65,36 @@ class Compact(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Keep the signal's size through the body (He et al., arXiv 1502.01852, eq. 15) and start near the skip.
+        """Start as linear interpolation, with features that pass through.
 
-        With torch's default the signal shrinks by about 0.4 per layer, and a body without shortcuts does not
-        learn for thousands of steps.
+        The first features carry the input from layer to layer, with slope 1, and the last convolution makes of them what
+        linear interpolation adds to the skip: nothing has to be learnt for a result without blocks. Every convolution
+        of the body begins as the identity plus a little noise (He et al., arXiv 1502.01852, eq. 15), as if it had a
+        shortcut. A plain body of that depth from noise alone takes thousands of steps to pass on what it sees.
         """
-        *body, tail = (layer for layer in self.body if isinstance(layer, (nn.Conv2d, nn.Conv3d)))
-        for conv in body:
-            nn.init.kaiming_normal_(conv.weight, a=PRELU_START)
-        nn.init.normal_(tail.weight, std=0.1 / tail.weight[0].numel() ** 0.5)
-        for conv in (*body, tail):
-            assert conv.bias is not None
-            nn.init.zeros_(conv.bias)
+        o = self.options
+        carried = min(o.in_channels, o.features)
+        centre = (1,) * o.dims
+        head, *body, tail = (layer for layer in self.body if isinstance(layer, (nn.Conv2d, nn.Conv3d)))
+        with torch.no_grad():
+            for conv in (head, *body):
+                nn.init.kaiming_normal_(conv.weight, a=PRELU_START)
+                if conv is not head:
+                    conv.weight *= NOISE
+                conv.weight[:carried] = 0
+                for feature in range(carried if conv is head else o.features):
+                    conv.weight[(feature, feature, *centre)] += 1
+            for layer in self.body:
+                if isinstance(layer, nn.PReLU):
+                    layer.weight[:carried] = 1
+            nn.init.normal_(tail.weight, std=0.1 / tail.weight[0].numel() ** 0.5)
+            tail.weight[:, :carried] = 0
+            taps = linear_beyond_nearest(o.scales)
+            for channel in range(min(carried, o.makes)):
+                tail.weight[channel * len(taps) : (channel + 1) * len(taps), channel] = taps
+            for conv in (head, *body, tail):
+                assert conv.bias is not None
+                nn.init.zeros_(conv.bias)
 
     @property
     def maps_per_cell(self) -> int:
@@ -91,3 +114,19 @@ class Compact(nn.Module):
             x = layer(x)
         detail = shuffle(x, self.options.scales).to(image_01.dtype)
         return detail + enlarged(image_01, self.options.scales)
+
+
+def linear_beyond_nearest(scales: Sequence[int]) -> Tensor:
+    """Return the weights [∏scales 3 …] that make of a map what linear interpolation adds to nearest neighbours.
+
+    One row for every place in a cell, in the order of `nd.shuffle`; cell centres lie on half numbers.
+    """
+    taps = torch.ones(1, *[1] * len(scales))
+    for axis, scale in enumerate(scales):
+        at = (torch.arange(scale) + 0.5) / scale - 0.5  # of a fine cell, in coarse cells from its own
+        along = torch.stack((-at.clamp_max(0), 1 - at.abs(), at.clamp_min(0)), 1)
+        shape = [1] * len(scales)
+        shape[axis] = 3
+        taps = (taps[:, None] * along.reshape(1, scale, *shape)).flatten(0, 1)
+    taps[(slice(None), *[1] * len(scales))] -= 1
+    return taps
