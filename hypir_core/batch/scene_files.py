@@ -14,6 +14,7 @@ import numpy as np
 from ..chained import joined_report, part_of
 from ..engines.base import Engine, EngineSpec
 from ..engines.chain import Chain
+from ..engines.leaving import home_if_cut_short
 from ..errors import ConfigError, ImageFileError
 from ..files.reading import content_hash
 from ..files.scenes.axes import Wanted
@@ -132,9 +133,12 @@ def restore_scene_file(
         with _opened(truth, job, wanted) as true:
             if true is not None:
                 check_truth(true, last.grid)
-            with before_the_last(steps, scene, runtime, output=job.output, format_name=writes, key=key) as (
-                given,
-                reports,
+            with (
+                home_if_cut_short(engine),
+                before_the_last(steps, scene, runtime, output=job.output, format_name=writes, key=key) as (
+                    given,
+                    reports,
+                ),
             ):
                 sink = open_scene_sink(
                     job.output,
