@@ -16,7 +16,7 @@ from .pipeline import Restored, restore
 from .progress import Progress, Tick
 from .request import Report, Request
 from .runtime import Runtime
-from .scene_figures import AGAINST_TRUTH
+from .scenes.figures import AGAINST_TRUTH
 from .tiling.geometry import Plane
 
 _TINY_PX = 8

@@ -28,7 +28,8 @@ from hypir_core.errors import Cancelled, RangeError
 from hypir_core.files.scenes.memory import MemorySink
 from hypir_core.files.scenes.scene import ArrayScene
 from hypir_core.files.source import ArraySource
-from hypir_core.scenes import bands_of, factors_of, order_of, restore_scene
+from hypir_core.scenes.plan import bands_of, factors_of, order_of
+from hypir_core.scenes.restoring import restore_scene
 from hypir_core.streaming import restore_stream
 from tests.core.scene_samples import ramp, write_weights
 
