@@ -10,12 +10,13 @@ from torch import Tensor
 
 from .engines.base import Engine
 from .engines.chain import Chain
+from .engines.leaving import home_if_cut_short
 from .errors import ConfigError, ShapeError
 from .pipeline import Restored, restore
 from .progress import Progress, Tick
 from .request import Report, Request
 from .runtime import Runtime
-from .scene_figures import AGAINST_TRUTH
+from .scenes.figures import AGAINST_TRUTH
 from .tiling.geometry import Plane
 
 _TINY_PX = 8
@@ -33,7 +34,7 @@ def restore_through(
     """Restore a picture by an engine, or by a `Chain` of them; see `pipeline.restore`, also for the errors.
 
     Everything that can be known of a chain and a picture is checked before the first engine runs. Between two engines
-    the picture stays float32.
+    the picture stays float32. Where one of them fails or is cancelled, the networks of all of them leave the device.
 
     Raises:
         ConfigError: a chain is given a mask, or cannot make the size.
@@ -44,13 +45,14 @@ def restore_through(
     if mask_01 is not None:
         raise ConfigError("a chain of engines has no one input to mix its result with: leave the mask out")
     wishes = engine.requests(request)
-    _check(engine, image_01, wishes)
     reports, image, alpha = [], image_01, alpha_01
-    for number, (link, wish) in enumerate(zip(engine.links, wishes, strict=True)):
-        running = replace(runtime, progress=part_of(runtime.progress, number, len(wishes)))
-        done = restore(link.engine, image, wish, running, alpha_01=alpha)
-        reports.append(done.report)
-        image, alpha = done.image_01, done.alpha_01
+    with home_if_cut_short(engine):
+        _check(engine, image_01, wishes)
+        for number, (link, wish) in enumerate(zip(engine.links, wishes, strict=True)):
+            running = replace(runtime, progress=part_of(runtime.progress, number, len(wishes)))
+            done = restore(link.engine, image, wish, running, alpha_01=alpha)
+            reports.append(done.report)
+            image, alpha = done.image_01, done.alpha_01
     return Restored(image, joined_report(engine, reports), alpha)
 
 

@@ -30,7 +30,7 @@ from .tiling.geometry import Plane, Readable
 from .tiling.memory import Ladder
 from .tiling.run import run_stage
 from .tiling.stage import Stage, StageReport
-from .whole_run import WholeRun
+from .tiling.whole_run import WholeRun
 
 
 @dataclass(frozen=True, slots=True, eq=False)

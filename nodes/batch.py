@@ -22,7 +22,7 @@ from ..hypir_core.tiling.geometry import Plane, Readable
 from ..hypir_core.tiling.memory import Ladder
 from ..hypir_core.tiling.run import run_stage
 from ..hypir_core.tiling.stage import Guide, Stage, StageReport
-from ..hypir_core.whole_run import WholeRun
+from ..hypir_core.tiling.whole_run import WholeRun
 from .host import memory, progress
 
 SMALL_BYTES = 64 << 20

@@ -22,7 +22,7 @@ from ..hypir_core.files.scenes.planes import StackInfo
 from ..hypir_core.physics.choices import Term
 from ..hypir_core.progress import Progress, Tick
 from ..hypir_core.request import Report, Request
-from ..hypir_core.scenes import restore_planes
+from ..hypir_core.scenes.restoring import restore_planes
 from ..hypir_core.tiling.plan import TileWish
 from .host import folders, memory, progress
 from .host.face import said

@@ -23,7 +23,7 @@ from hypir_core.physics.camera import Camera
 from hypir_core.physics.operator import PsfOperator
 from hypir_core.physics.psf import gaussian_psf
 from hypir_core.physics.specimens import specimen
-from hypir_core.scenes import restore_planes
+from hypir_core.scenes.restoring import restore_planes
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "hypir_core" / "examples"

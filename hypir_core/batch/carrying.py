@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol, TypeVar
 
 from .manifest import Stamp
 from .naming import Job
 
 T = TypeVar("T")
+
+LOOKS = 1000
+"""So many files on a disk may be looked at before the work."""
 
 
 class Lent(Protocol):
@@ -26,6 +29,19 @@ class Carrier(Protocol):
     @property
     def behind(self) -> int:
         """How many results may still be on their way while the next picture is made."""
+        ...
+
+    @property
+    def looks(self) -> int:
+        """How many sources may be looked at before the work: it shall take seconds."""
+        ...
+
+    def here(self, job: Job) -> AbstractContextManager[None]:
+        """Have a job's source here while the block runs, so that it can be looked at.
+
+        Raises:
+            FileError: it cannot be brought.
+        """
         ...
 
     def lent(self, jobs: Sequence[Job]) -> Lent:
@@ -76,6 +92,12 @@ class LocalDisk:
     """Everything is here already."""
 
     behind = 0
+    looks = LOOKS
+
+    def here(self, job: Job) -> AbstractContextManager[None]:
+        """Do nothing: it is."""
+        del job
+        return nullcontext()
 
     def lent(self, jobs: Sequence[Job]) -> LocalDisk:
         """Return itself: every machine of a run sees the same disk."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from .carrying import LOOKS
 from .listed import Listed
 from .made import Stamp
 from .naming import Job
@@ -24,6 +25,9 @@ READ_AHEAD = 8
 
 WRITE_BEHIND = 8
 """So many results wait to be sent, at most."""
+
+LOOKS_ELSEWHERE = 4
+"""So many sources are brought to be looked at before the work; for that each is fetched whole, and again in its turn."""
 
 THREADS = 4
 
@@ -57,6 +61,27 @@ class Ferry:
         self._found, self._there = found, there
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="hypir-carry")
         self._behind: deque[tuple[Any, Future[None]]] = deque()
+
+    @property
+    def looks(self) -> int:
+        """How many sources may be looked at before the work."""
+        return LOOKS if self._source is None else LOOKS_ELSEWHERE
+
+    @contextmanager
+    def here(self, job: Job) -> Iterator[None]:
+        """Have a job's source on this disk while the block runs.
+
+        Raises:
+            FileError: it cannot be brought.
+        """
+        if self._source is None:
+            yield
+            return
+        try:
+            self._source.fetch(self._place(job.source, "in"), job.source)
+            yield
+        finally:
+            job.source.unlink(missing_ok=True)
 
     def told(self, text: str) -> str:
         """Put the URLs in place of this disk's folder."""

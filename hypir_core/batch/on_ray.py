@@ -23,6 +23,7 @@ from .cluster import joined, workers_of
 from .keys import RunSettings
 from .manifest import Manifest, Result
 from .naming import Job
+from .resolutions import Resolution, look_at_resolution
 from .restoring import Writing
 from .running import Ended, Finished, Tally, each_job, record, settled
 from .work import Work
@@ -76,7 +77,8 @@ def run_on_ray(
 
     Raises:
         MissingDependencyError: Ray is not installed.
-        ConfigError: no head answers at the address; or a setting is wrong, as a worker found.
+        ConfigError: no head answers at the address; a setting is wrong, as a worker found; or the rasters that could be
+            looked at are of two resolutions.
         HypirError: the engine cannot be loaded.
     """
     carrier = LocalDisk() if carrier is None else carrier
@@ -101,7 +103,7 @@ class Worker:
         self._engine = self._work.load()
         return os.getpid(), socket.gethostname(), self._engine.spec
 
-    def restore(self, jobs: list[Job], lent: Lent) -> Iterator[Ended]:
+    def restore(self, jobs: list[Job], lent: Lent, resolution: Resolution) -> Iterator[Ended]:
         """Restore pictures, and yield how each ended. What says itself that it is the very result is kept."""
         nothing = Manifest(self._folder / ".hypir-nothing.jsonl")
         with lent.carrying(jobs) as (carrier, here):
@@ -114,6 +116,7 @@ class Worker:
                 writing=self._writing,
                 known=nothing,
                 carrier=carrier,
+                resolution=resolution,
             ):
                 job = asked[ended.job]
                 yield replace(ended, job=job, result=replace(ended.result, output=str(job.output)))
@@ -153,10 +156,10 @@ class _Crew:
         actor = self._actor.remote(*self._given)
         self.hands.append(_Hand(actor=actor, ref=actor.load.remote()))
 
-    def lease(self, hand: _Hand, jobs: list[Job], lent: Lent) -> None:
+    def lease(self, hand: _Hand, jobs: list[Job], lent: Lent, resolution: Resolution) -> None:
         """Give a worker pictures."""
         hand.lease = deque(jobs)
-        hand.ref = hand.actor.restore.options(num_returns="streaming").remote(jobs, lent)
+        hand.ref = hand.actor.restore.options(num_returns="streaming").remote(jobs, lent, resolution)
 
     def next_word(self) -> tuple[_Hand, Any] | None:
         """Wait for a worker: return it and its engine's spec, how a picture ended, `DONE` or `DEAD`.
@@ -220,11 +223,13 @@ class _Run:
     ):
         self._crew, self._writing, self._manifest, self._work = crew, writing, manifest, work
         self._carrier = carrier
-        self._jobs, self._total = iter(jobs), len(jobs)
+        self._all, self._jobs, self._total = jobs, iter(jobs), len(jobs)
         self._again: deque[list[Job]] = deque()
         """Leases that dead workers left."""
         self._kills: Counter[Path] = Counter()
         self._settings: RunSettings | None = None
+        self._resolution: Resolution | None = None
+        """Known, as the settings are, when the first worker has loaded the engine."""
         self._is_dry = not self._total
         """Nothing is left that was not leased before."""
         self._told: deque[Ended] = deque()
@@ -253,6 +258,7 @@ class _Run:
             else:
                 if self._settings is None:
                     engine: Any = SimpleNamespace(spec=said)
+                    self._resolution = look_at_resolution(self._all, said, self._writing, self._carrier)
                     self._settings = RunSettings(engine, self._work.request, self._writing)
                 self._give(hand)
             while self._told:
@@ -272,7 +278,8 @@ class _Run:
     def _give(self, hand: _Hand) -> None:
         lease = self._again.popleft() if self._again else list(islice(self._open(), self._lease_size))
         if lease:
-            self._crew.lease(hand, lease, self._carrier.lent(lease))
+            assert self._resolution is not None
+            self._crew.lease(hand, lease, self._carrier.lent(lease), self._resolution)
             return
         self._is_dry = True
         self._crew.hands.remove(hand)

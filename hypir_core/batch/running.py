@@ -20,6 +20,7 @@ from .failing import why_it_failed
 from .keys import RunSettings, key_with
 from .manifest import Manifest, Result, Stamp
 from .naming import Job
+from .resolutions import Resolution
 from .restoring import KEY, Writing, restore_file
 
 __all__ = ["Ended", "Finished", "Tally", "Writing", "each_job", "record", "run_jobs", "settled"]
@@ -75,6 +76,7 @@ def run_jobs(
     writing: Writing,
     manifest: Manifest | None,
     carrier: Carrier | None = None,
+    resolution: Resolution | None = None,
     started: Callable[[Job], None] = lambda _job: None,
     finished: Finished = lambda _job, _result, _report: None,
 ) -> Tally:
@@ -82,14 +84,22 @@ def run_jobs(
 
     With a manifest, a picture whose line says done under the same key, and whose output is still there, is skipped: a
     run that was stopped goes on where it was. An input whose size and time are those of its line is not read again to
-    see that. `Writing.force` makes all of them again.
+    see that. `Writing.force` makes all of them again. With a `look_at_resolution`, rasters of another one fail.
 
     Raises:
         Cancelled: the runtime was asked to stop.
     """
     carrier = LocalDisk() if carrier is None else carrier
     all_ended = each_job(
-        engine, jobs, request, runtime, writing=writing, known=manifest, carrier=carrier, started=started
+        engine,
+        jobs,
+        request,
+        runtime,
+        writing=writing,
+        known=manifest,
+        carrier=carrier,
+        resolution=resolution,
+        started=started,
     )
     return record(all_ended, manifest, carrier, finished)
 
@@ -121,6 +131,7 @@ def each_job(
     writing: Writing,
     known: Manifest | None,
     carrier: Carrier,
+    resolution: Resolution | None = None,
     started: Callable[[Job], None] = lambda _job: None,
 ) -> Iterator[Ended]:
     """Restore one picture after another, and yield how each ended; `known` is only read.
@@ -150,6 +161,8 @@ def each_job(
             if status == "set aside":
                 error = ASIDE
             elif status == "done":
+                if resolution is not None:
+                    resolution.check(job)
                 report = restore_file(
                     engine, job, request, runtime, writing=writing, key=before.key, again=before.is_ours
                 )

@@ -26,9 +26,11 @@ from ..files.scenes.scene import Scene
 from ..reporting import make_report
 from ..request import Report, Request
 from ..runtime import Runtime
-from ..scene_checks import check_wishes
-from ..scene_reading import Shape
-from ..scenes import bands_of, damaged_planes, factors_of, order_of, restore_scene
+from ..scenes.checks import check_wishes
+from ..scenes.notes import damaged_planes
+from ..scenes.plan import bands_of, factors_of, order_of
+from ..scenes.reading import Shape
+from ..scenes.restoring import restore_scene
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

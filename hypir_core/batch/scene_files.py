@@ -14,6 +14,7 @@ import numpy as np
 from ..chained import joined_report, part_of
 from ..engines.base import Engine, EngineSpec
 from ..engines.chain import Chain
+from ..engines.leaving import home_if_cut_short
 from ..errors import ConfigError, ImageFileError
 from ..files.reading import content_hash
 from ..files.scenes.axes import Wanted
@@ -23,9 +24,10 @@ from ..files.scenes.scene import Scene
 from ..files.writing import copy_dates
 from ..request import Report, Request, picture_text
 from ..runtime import Runtime
-from ..scene_checks import check_wishes
-from ..scene_figures import check_truth
-from ..scenes import damaged_planes, restore_scene
+from ..scenes.checks import check_wishes
+from ..scenes.figures import check_truth
+from ..scenes.notes import damaged_planes
+from ..scenes.restoring import restore_scene
 from .naming import Job
 from .scene_chain import before_the_last, steps_of
 
@@ -117,7 +119,7 @@ def restore_scene_file(
     Raises:
         ImageFileError: the scene cannot be read, or the result cannot be written.
         ConfigError, ShapeError: engine, scene and request do not fit.
-        HypirError: whatever `scenes.restore_scene` raises.
+        HypirError: whatever `scenes.restoring.restore_scene` raises.
     """
     if wrong := [name for name, it in (refused or {}).items() if it]:
         raise ConfigError(f"a scene keeps its own values: leave out {' and '.join(wrong)}")
@@ -132,9 +134,12 @@ def restore_scene_file(
         with _opened(truth, job, wanted) as true:
             if true is not None:
                 check_truth(true, last.grid)
-            with before_the_last(steps, scene, runtime, output=job.output, format_name=writes, key=key) as (
-                given,
-                reports,
+            with (
+                home_if_cut_short(engine),
+                before_the_last(steps, scene, runtime, output=job.output, format_name=writes, key=key) as (
+                    given,
+                    reports,
+                ),
             ):
                 sink = open_scene_sink(
                     job.output,

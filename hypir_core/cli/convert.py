@@ -138,7 +138,7 @@ def _convert_checkpoint(
     source: Path, target: Path, config: Path | None, weights: CheckpointWeights | None, *, force: bool
 ) -> None:
     from ..config import load_yaml
-    from ..weights.opensr_checkpoint import Which, convert_checkpoint
+    from ..engines.feed_forward.opensr_checkpoint import Which, convert_checkpoint
 
     done = convert_checkpoint(
         source,

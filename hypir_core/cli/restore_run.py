@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from ..batch.carrying import LocalDisk
 from ..batch.checking import check_before, every_page
 from ..batch.earlier import without_results
 from ..batch.elsewhere import Elsewhere, elsewhere
@@ -17,7 +18,7 @@ from ..batch.finding import Finding, find_pictures
 from ..batch.manifest import Manifest, Result
 from ..batch.naming import Job, Plan, Sources, name_outputs
 from ..batch.on_ray import run_on_ray
-from ..batch.resolutions import check_resolution
+from ..batch.resolutions import look_at_resolution
 from ..batch.restoring import Writing
 from ..batch.running import Tally, run_jobs
 from ..batch.shards import manifests_in, shard_of
@@ -124,8 +125,11 @@ def _run(
 ) -> Tally:
     fetch = fetcher(consented=bool(work.options.get("download")))
     engine = work.load(fetch=fetch) if places.ray is None else None
-    if engine is not None and carrier is None:
-        check_resolution(plan.jobs, engine.spec, writing)
+    resolution = (
+        None
+        if engine is None  # then who runs it on the cluster looks
+        else look_at_resolution(plan.jobs, engine.spec, writing, carrier or LocalDisk())
+    )
     ended, failed, begin = 0, 0, time.monotonic()
     with (
         report_file(
@@ -174,6 +178,7 @@ def _run(
                 writing=writing,
                 manifest=manifest,
                 carrier=carrier,
+                resolution=resolution,
                 started=lambda job: bars.start(job.source.name),
                 finished=finished,
             )

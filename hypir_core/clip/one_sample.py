@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ..engines.base import Engine, EngineSpec, Prepared
-from ..engines.leaving import Leaves
+from ..engines.leaving import leave_device
 from ..request import Request
 from ..tiling.geometry import Readable
 from ..tiling.sample import Look, Sample, Seen
@@ -41,8 +41,7 @@ class OneSample:
 
     def leave(self) -> None:
         """As the engine does it."""
-        if isinstance(self.engine, Leaves):
-            self.engine.leave()
+        leave_device(self.engine)
 
     def _sharing(self, stage: Stage) -> Stage:
         if stage.sampling is None:

@@ -14,6 +14,7 @@ from ..request import Request
 from ..tiling.geometry import Readable
 from ..tiling.stage import Stage
 from .base import Engine, EngineSpec, Prepared
+from .leaving import leave_device
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,6 +137,11 @@ class Chain:
     def stages(self, prepared: Prepared, request: Request) -> Sequence[Stage]:
         """Raise ConfigError, as `prepare`."""
         raise ConfigError(f"{self.spec.name}: a chain of engines restores pictures, scenes and stacks only")
+
+    def leave(self) -> None:
+        """Send the networks of every engine home; see `engines.leaving`."""
+        for link in self.links:
+            leave_device(link.engine)
 
 
 def _told(names: Sequence[str]) -> str:

@@ -6,7 +6,8 @@ After a run that ended well they stay: the next picture finds them there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
@@ -27,6 +28,16 @@ class Leaves(Protocol):
         ...
 
 
+@contextmanager
+def home_if_cut_short(engine: Engine) -> Iterator[None]:
+    """Send the networks of an engine home where the block is cancelled or fails; its error is raised as it was."""
+    try:
+        yield
+    except BaseException:
+        leave_device(engine)
+        raise
+
+
 def leaving_when_it_ends_early(
     run: Callable[Concatenate[Engine, P], R],
 ) -> Callable[Concatenate[Engine, P], R]:
@@ -34,18 +45,16 @@ def leaving_when_it_ends_early(
 
     @wraps(run)
     def running(engine: Engine, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
+        with home_if_cut_short(engine):
             return run(engine, *args, **kwargs)
-        except BaseException:
-            if isinstance(engine, Leaves):
-                _send_home(engine)
-            raise
 
     return running
 
 
-def _send_home(engine: Leaves) -> None:
-    """Ask an engine to leave; where even that fails (a broken device), the run's own error says more."""
+def leave_device(engine: Engine) -> None:
+    """Ask an engine to leave, if it can; where even that fails (a broken device), the run's own error says more."""
+    if not isinstance(engine, Leaves):
+        return
     try:
         engine.leave()
     except RuntimeError:

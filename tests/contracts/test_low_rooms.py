@@ -13,7 +13,7 @@ CORE = Path(hypir_core.__file__).parent
 
 MAY_IMPORT = {
     "image": {"atomic", "config", "errors", "registry"},
-    "weights": {"atomic", "config", "environment", "errors", "image", "models.architectures"},
+    "weights": {"atomic", "config", "environment", "errors", "image"},
     "lora": {"atomic", "color.mode", "config", "errors", "weights"},
 }
 """Room → modules and rooms of the core that it may import, besides itself."""

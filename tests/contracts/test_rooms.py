@@ -16,22 +16,21 @@ CORE = ROOT / "hypir_core"
 FLOORS = (
     {"errors", "version", "allocator", "progress", "process_environment"},
     {"registry", "config", "atomic", "field_docs", "device", "runtime", "environment"},
-    {"image", "debug", "residency", "models.architectures", "schema"},
+    {"image", "debug", "residency", "schema"},
     {"tiling"},
     {"files", "color", "weights"},
     {"degrade", "metrics", "diffusion", "lora", "finishing", "conditions"},
     {"request", "models", "physics"},
     {"tags", "components"},
     {"engines", "caption"},
-    {"checks", "mixing", "reporting", "whole_run", "scene_reading", "clip"},
-    {"pipeline", "profile", "scene_checks", "scene_figures", "scene_walk"},
-    {"streaming", "scenes", "chained"},
+    {"checks", "mixing", "reporting", "clip"},
+    {"pipeline", "profile", "scenes"},
+    {"streaming", "chained"},
     {"batch", "measure"},
     {"web"},
     {"cli"},
 )
-"""From the ground up: a room imports from floors below its own, and from itself. A part of a room with a floor of its
-own counts as a room."""
+"""From the ground up: a room imports from floors below its own, and from itself."""
 
 
 def imports_of(path: Path, *, at_run_time: bool) -> Iterator[str]:
@@ -56,8 +55,7 @@ def walk(node: ast.AST, *, at_run_time: bool) -> Iterator[ast.AST]:
 
 
 def room_of(dotted: str) -> str:
-    part = ".".join(dotted.split(".")[:2])
-    return part if part in set().union(*FLOORS) else dotted.partition(".")[0]
+    return dotted.partition(".")[0]
 
 
 def home_of(path: Path) -> str:

@@ -17,15 +17,21 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 import hypir_core.residency
 from hypir_core import Request, Runtime, TargetSize, load_engine, restore
+from hypir_core.batch.naming import Job
+from hypir_core.batch.restoring import Writing, restore_file
+from hypir_core.chained import restore_through
 from hypir_core.clip.one_sample import OneSample
 from hypir_core.engines.base import Engine
+from hypir_core.engines.chain import Chain, Link
 from hypir_core.engines.diffusion.engine import Diffusion
 from hypir_core.errors import Cancelled, RangeError
 from hypir_core.files.scenes.memory import MemorySink
 from hypir_core.files.scenes.scene import ArrayScene
 from hypir_core.files.source import ArraySource
-from hypir_core.scenes import bands_of, factors_of, order_of, restore_scene
+from hypir_core.scenes.plan import bands_of, factors_of, order_of
+from hypir_core.scenes.restoring import restore_scene
 from hypir_core.streaming import restore_stream
+from tests.core.scene_samples import ramp, write_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "seesr"
 SEESR = {
@@ -223,6 +229,48 @@ def test_streams_and_scenes_leave_too(books: Books):
     )
     with pytest.raises(Cancelled):
         restore_scene(engine, scene, sink, TWICE, Runtime(should_stop=lambda: True))
+    assert books.away == set()
+
+
+def stop_in_the_second_half() -> Runtime:
+    """Cancel a chain of two when its first engine is done."""
+    told = [0.0]
+    return Runtime(
+        batch_tiles=1,
+        progress=lambda tick: told.append(tick.whole),
+        should_stop=lambda: told[-1] > 0.499,
+    )
+
+
+def chain_of(*engines: Engine) -> Chain:
+    return Chain(tuple(Link(engine=engine) for engine in engines))
+
+
+def test_every_engine_of_a_chain_leaves_when_a_later_one_is_stopped(books: Books):
+    """Also where one of them cannot: the others leave all the same."""
+    made = chain_of(loaded("one-step"), loaded("built-in"))
+    photo = picture()
+    well = restore_through(made, photo, Request(seed=1), Runtime())
+    every = {"UNet2DConditionModel", "AutoencoderKL", "Compact"}
+    assert books.away >= every
+    with pytest.raises(Cancelled):
+        restore_through(made, photo, Request(seed=1), stop_in_the_second_half())
+    assert books.known >= every
+    assert books.away == set()
+    assert torch.equal(restore_through(made, photo, Request(seed=1), Runtime()).image_01, well.image_01)
+
+
+def test_every_engine_of_a_chain_over_a_scene_leaves_when_a_later_one_is_stopped(books: Books, tmp_path):
+    tifffile = pytest.importorskip("tifffile", reason="needs the extra scenes (tifffile)")
+    source, output = tmp_path / "in.tif", tmp_path / "out.ome.tif"
+    tifffile.imwrite(source, ramp(3, 20, 24), imagej=True, metadata={"axes": "ZYX"})
+    weights = {"weights": str(write_weights(tmp_path / "net.safetensors", 1))}
+    made = chain_of(*(load_engine("upscaler", weights, device=CPU) for _ in range(2)))
+    restore_file(made, Job(source, output), Request(), Runtime(), writing=Writing())
+    assert books.away == {"Compact"}
+    writing = Writing(force=True)
+    with pytest.raises(Cancelled):
+        restore_file(made, Job(source, output), Request(), stop_in_the_second_half(), writing=writing)
     assert books.away == set()
 
 

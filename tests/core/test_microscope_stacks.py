@@ -254,7 +254,7 @@ def test_whole_planes_and_rows_are_explained_alike(tmp_path, monkeypatch):
     source = tmp_path / "in.ome.tif"
     tifffile.imwrite(source, seen, metadata={"axes": "ZYX"}, photometric="minisblack")
     whole = restored(deconvolving(), source, tmp_path / "a.ome.tif").measures
-    monkeypatch.setattr("hypir_core.scene_figures.READ_VALUES", 48 * 7)
+    monkeypatch.setattr("hypir_core.scenes.figures.READ_VALUES", 48 * 7)
     rows = restored(deconvolving(), source, tmp_path / "b.ome.tif").measures
     assert rows == pytest.approx(whole, rel=1e-3)
 

@@ -208,6 +208,22 @@ def test_a_picture_that_ended_two_workers_is_set_aside(ray, pictures, tmp_path):
     assert restored(work, pictures, out).failed == 1  # nobody tries it again
 
 
+@pytest.mark.slow
+def test_rasters_of_two_resolutions_are_refused_or_fail(ray, tmp_path, capsys):
+    """Refused on a disk that all see; of a bucket the odd one fails, whichever worker reads it."""
+    from tests.core.test_scenes_resolutions import ODD, results, words_for, write_rasters
+
+    del ray
+    source, out = write_rasters(tmp_path / "in", 10, 60, *[10] * 7), tmp_path / "out"
+    on_ray = ["--ray", "auto", "--ray-cpus", "1"]
+    assert main([*words_for(tmp_path, source, out), *on_ray]) == 2
+    assert f"got cells of 10 m (00.tif …) and of 60 m ({source / '01.tif'})" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*words_for(tmp_path, f"file://{source}", f"file://{out}"), *on_ray]) == 1
+    assert ODD in capsys.readouterr().err
+    assert results(out) == [f"{number:02}.tif" for number in range(9) if number != 1]
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [("nowhere", "must be auto or HOST:PORT"), ("127.0.0.1:{port}", "got no answer")],

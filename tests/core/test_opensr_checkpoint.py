@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from hypir_core import Request, Runtime, load_engine, restore
 from hypir_core.cli import main
 from hypir_core.config import load_yaml
+from hypir_core.engines.feed_forward.opensr_checkpoint import Which, convert_checkpoint, generator_of
 from hypir_core.errors import ConfigError, SpecMismatchError, UnknownNameError, WeightsError
 from hypir_core.image.ranges import RangeKind
 from hypir_core.tiling.geometry import Plane
-from hypir_core.weights.opensr_checkpoint import Which, convert_checkpoint, generator_of
 from hypir_core.weights.opensr_config import describe_generator, describe_range
 from hypir_core.weights.spec import GeneratorSpec, spec_from_metadata
 from hypir_core.weights.tensors import read_tensors

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hypir_core.weights.opensr_checkpoint import generator_of
+from hypir_core.engines.feed_forward.opensr_checkpoint import generator_of
 from hypir_core.weights.opensr_layout import layout_of
 from tests.parity.opensr_fill import fill_
 from train.opensr_config import discriminator_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import tracemalloc
 from pathlib import Path
@@ -79,10 +78,9 @@ def test_an_array_that_no_memory_holds_is_read_tile_by_tile(tmp_path):
     assert peak < 8 << 20
 
 
-def test_of_two_resolutions_in_a_place_the_second_is_left_out_by_name(tmp_path, caplog):
+def test_two_resolutions_in_a_place_are_refused_with_both_names(tmp_path):
     rasterio = pytest.importorskip("rasterio", reason="needs the extra scenes (rasterio)")
-    caplog.set_level(logging.WARNING)
-    for name, cell in (("a", 10.0), ("b", 20.0)):
+    for name, cell in (("a", 20.0), ("b", 10.0), ("c", 10.5), ("d", 60.0)):
         place = rasterio.Affine(cell, 0, 5e5, 0, -cell, 4e6)
         profile = {"driver": "GTiff", "width": 32, "height": 32, "count": 1, "dtype": "uint16"}
         with rasterio.open(
@@ -92,9 +90,16 @@ def test_of_two_resolutions_in_a_place_the_second_is_left_out_by_name(tmp_path, 
     config = DataConfig(
         root=tmp_path, crop=Crop.none, crop_px=16, source=SourceConfig(kind=SourceKind.scenes)
     )
-    source = open_source(config, scale=2, channels=ONE)
-    assert len(source) == 4
-    assert "b.tif: has cells of 20, and a.tif of 10; one resolution in one place" in caplog.text
+    with pytest.raises(ConfigError) as caught:
+        open_source(config, scale=2, channels=ONE)
+    said = str(caught.value)
+    assert said.startswith(
+        "data.root: expected rasters of one resolution, got cells of 10 m (b.tif …) and of 20 m"
+    )
+    assert "(a.tif and 1 more); give each resolution a folder" in said
+    for name in "ad":
+        (tmp_path / f"{name}.tif").unlink()
+    assert len(open_source(config, scale=2, channels=ONE)) == 8  # 10 m and 10.5 m are alike
 
 
 def test_a_data_set_comes_with_an_installed_package(tmp_path, monkeypatch):

@@ -14,9 +14,7 @@ import torch
 
 from hypir_core.errors import ConfigError, HypirError, ImageFileError
 from hypir_core.files.scenes.axes import Wanted
-from hypir_core.files.scenes.catalog import open_scene
-from hypir_core.files.scenes.recognise import is_scene_folder, is_scene_path, scene_format
-from hypir_core.files.scenes.scene import ArrayScene, Scene
+from hypir_core.files.scenes.scene import Scene
 from hypir_core.image.holes import fill_holes
 from hypir_core.tiling.geometry import Box
 
@@ -24,14 +22,13 @@ from ..config import SourceConfig
 from .axes import Scale, scales_of
 from .endings import printable
 from .mixed import Mixed
+from .scene_listing import usable_scenes
+from .scene_opening import open_any
 from .source import Channels, Item, Source, Weights
 from .usable import nothing_usable, report_skipped
 
 HOLE_DEPTH = 16
 """Cells without data are filled from cells at most so far away; deeper ones become 0."""
-
-ARRAYS = (".npy", ".npz")
-TIFFS = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -153,10 +150,11 @@ def open_scenes(
     tiles become as small as the smallest scene.
 
     Raises:
-        ConfigError: nothing usable is there, or the tiles do not go with the scale; names the key.
+        ConfigError: nothing usable is there, the tiles do not go with the scale, or rasters are of two resolutions;
+            names the key.
     """
     scales = scales_of(scale, dims)
-    found, skipped = _usable(root, config, key=key, channels=channels, scales=scales)
+    found, skipped = usable_scenes(root, config, key=key, channels=channels, scales=scales)
     sides = config.tile_px if config.tile_px is not None else crop_px
     tile_px = scales_of(sides, dims)
     if at_most and config.tile_px is None and found:
@@ -198,18 +196,6 @@ def open_scenes(
     )
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A scene that fits the generator."""
-
-    shown: str
-    path: Path
-    partner: Path | None
-    sizes: tuple[int, ...]
-    bands: tuple[str, ...]
-    """Names of the channels of the low-quality half; empty where one has none."""
-
-
 def bands_of(source: Source) -> tuple[str, ...]:
     """Return the names of the channels of what a generator takes, if all scenes of a source name theirs alike."""
     parts = [part.source for part in source.parts] if isinstance(source, Mixed) else [source]
@@ -221,153 +207,7 @@ def _shared(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return different.pop() if len(different) == 1 else ()
 
 
-def _usable(
-    root: Path, config: SourceConfig, *, key: str, channels: Channels, scales: tuple[int, ...]
-) -> tuple[list[_Found], list[str]]:
-    """Return the scenes that fit the generator, and one line for each of the others."""
-    paths = _scenes_in(root, key)
-    start = root.parent if paths == [root] else root
-    partners = {}
-    if config.lq_root:
-        lq_start = config.lq_root.parent if _is_one(config.lq_root) else config.lq_root
-        partners = {_stem(path, lq_start): path for path in _scenes_in(config.lq_root, key)}
-    found: list[_Found] = []
-    skipped: list[str] = []
-    cells: dict[float, Path] = {}
-    for path in paths:
-        shown = printable(path.relative_to(start).as_posix())
-        try:
-            sizes, bands = _facts(path, config, channels.hq, len(scales), None if config.lq_root else cells)
-            partner = None
-            if config.lq_root:
-                # Two single files are a pair whatever they are called.
-                single = next(iter(partners.values())) if len(paths) == len(partners) == 1 else None
-                partner = partners.get(_stem(path, start), single)
-                if partner is None:
-                    raise ImageFileError("has no partner of this name in source.lq_root")
-                small, bands = _facts(partner, config, channels.lq, len(scales), None)
-                if tuple(n * k for n, k in zip(small, scales, strict=True)) != sizes:
-                    raise ImageFileError(
-                        f"has {list(sizes)} cells and its partner {list(small)}; expected {list(scales)} times that"
-                    )
-            found.append(_Found(shown, path, partner, sizes, bands))
-        except (HypirError, OSError) as err:
-            skipped.append(f"{shown}: {str(err).removeprefix(f'{path}: ')}")
-    return found, skipped
-
-
-def open_any(path: Path, wanted: Wanted) -> Scene:
-    """Open a scene of any format, or a NumPy array with the axes that the wish names.
-
-    Raises:
-        ImageFileError: it is none, or cannot be read.
-    """
-    if path.suffix.lower() in ARRAYS:
-        return _open_array(path, wanted)
-    name = scene_format(path, wanted, file_values=True)
-    if name is None:
-        raise ImageFileError("is no raster, volume or stack that can be read")
-    return open_scene(path, wanted, format_name=name)
-
-
-def _open_array(path: Path, wanted: Wanted) -> ArrayScene:
-    try:
-        loaded = np.load(path, mmap_mode="r" if path.suffix.lower() == ".npy" else None, allow_pickle=False)
-        array = (
-            loaded[wanted.dataset or next(iter(loaded.files))] if path.suffix.lower() == ".npz" else loaded
-        )
-    except (OSError, ValueError, KeyError, StopIteration) as err:
-        raise ImageFileError(f"cannot be read ({err})") from err
-    order = wanted.axes.lower() or _order_of(array.shape, wanted)
-    if len(order) != array.ndim:
-        raise ImageFileError(
-            f"has the shape {list(array.shape)}, and source.axes names {len(order)} axes ({order.upper()})"
-        )
-    return ArrayScene(path, array, order, bands=wanted.bands)
-
-
-def _order_of(shape: Sequence[int], wanted: Wanted) -> str:
-    spatial = "zyx"[-wanted.dims :]
-    if len(shape) == wanted.dims:
-        return spatial
-    if len(shape) == wanted.dims + 1:
-        first, last = shape[0] == wanted.channels, shape[-1] == wanted.channels
-        if first != last:
-            return f"c{spatial}" if first else f"{spatial}c"
-    raise ImageFileError(
-        f"has the shape {list(shape)}, in which {wanted.channels} channels and {wanted.dims} axes are alike; "
-        f"set source.axes, for instance C{spatial.upper()}"
-    )
-
-
-def _facts(
-    path: Path, config: SourceConfig, channels: int, dims: int, cells: dict[float, Path] | None
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the cells of a scene along its axes, and the names of its channels if all have one."""
-    wanted = Wanted(bands=config.bands, axes=config.axes, dataset=config.array, dims=dims, channels=channels)
-    scene = open_any(path, wanted)
-    try:
-        if len(scene.sizes_px) != dims:
-            raise ImageFileError(f"has the axes {scene.grid.axes.upper()}, and the generator takes {dims}")
-        if scene.channels != channels:
-            named = ", ".join(band for band in scene.grid.bands if band) or str(scene.channels)
-            raise ImageFileError(
-                f"has {scene.channels} bands ({named}), and the generator takes {channels}; choose them by "
-                "data.source.bands"
-            )
-        affine = getattr(scene.placement, "affine", None)
-        if affine is not None and cells is not None:
-            cell = round(abs(float(affine[0])), 6)
-            if cells and cell not in cells:
-                first, other = next(iter(cells.items()))
-                raise ImageFileError(
-                    f"has cells of {cell:g}, and {other.name} of {first:g}; one resolution in one place: give the "
-                    "others as another of data.roots"
-                )
-            cells.setdefault(cell, path)
-        names = scene.grid.bands
-        return tuple(scene.sizes_px), names if all(names) else ()
-    finally:
-        scene.close()
-
-
 def _places(length: int, side: int, step: int, grain: int) -> list[int]:
     """Return where tiles begin, at multiples of `grain`; the last one ends with the scene, or as near as that allows."""
     last = (length - side) // grain * grain
     return sorted({*range(0, last + 1, step), last})
-
-
-def _scenes_in(root: Path | None, key: str) -> list[Path]:
-    if root is None or not root.exists():
-        raise ConfigError(f"{key}: {root} is not there; set it to a raster, a volume, or a folder of such")
-    if _is_one(root):
-        return [root]
-    found: list[Path] = []
-    stack = [root]
-    while stack:
-        for path in sorted(stack.pop().iterdir()):
-            if path.is_dir() and not _is_scene(path):
-                stack.append(path)
-            elif _is_scene(path):
-                found.append(path)
-    return sorted(found)
-
-
-def _is_one(root: Path) -> bool:
-    return root.is_file() or _is_scene(root)
-
-
-def _is_scene(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    if path.is_dir():
-        return is_scene_path(path) or is_scene_folder(path)
-    return is_scene_path(path) or path.suffix.lower() in (*ARRAYS, *TIFFS)
-
-
-def _stem(path: Path, root: Path | None) -> str:
-    name = path.relative_to(root).as_posix() if root is not None and path != root else path.name
-    for ending in (".nii.gz", ".ome.tif", ".ome.tiff"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name.rpartition(".")[0] or name

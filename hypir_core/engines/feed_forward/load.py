@@ -17,13 +17,13 @@ from ...models.architectures import ARCHITECTURES, build_architecture, options_o
 from ...models.layers.shared_pools import global_pools
 from ...weights.download.sources import Fetch
 from ...weights.fingerprint import short_hash
-from ...weights.opensr_checkpoint import spec_of
 from ...weights.opensr_layout import generator_tensors, layout_of
 from ...weights.spec import GeneratorSpec, spec_from_metadata
 from ...weights.tensors import TensorFile, check_finite, misfits, read_tensors
 from ..base import EngineSpec
 from .drawing import Drawing
 from .engine import UNKNOWN_RADIUS, FeedForward
+from .opensr_checkpoint import spec_of
 from .options import BuiltInOptions, Result, UpscalerOptions
 from .spandrel_net import TRIAL_PX, formats_of, in_one_line, least_sides, read_descriptor, tried
 

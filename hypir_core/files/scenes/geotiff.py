@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import hypot
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from ...errors import ImageFileError, MissingDependencyError
 from ...version import VERSION
 from .axes import Wanted
+from .cell import Cell
 from .grid import Placement
 from .result import Result
 from .scene import ArrayScene, closed_on_error
@@ -29,19 +29,6 @@ LEAST_BLOCK_PX = 64
 
 ROW_OF_BLOCKS_BYTES = 1 << 25
 """A row of blocks is in memory while it is written: those of wide rasters are lower."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """The side of a raster's cell on the ground."""
-
-    length: float
-    unit: str
-    """``m``, ``°`` or another word; empty where the file does not say."""
-
-    def told(self) -> str:
-        """Return it as a person reads it."""
-        return f"{self.length:g} {self.unit}".rstrip()
 
 
 def cell_of(path: Path) -> Cell | None:

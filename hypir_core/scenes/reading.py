@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import ImageFileError
-from .files.scenes.scene import Scene, values_of
-from .image.histogram import Statistics
-from .image.holes import fill_holes
-from .tiling.geometry import Box, cells_of
+from ..errors import ImageFileError
+from ..files.scenes.scene import Scene, values_of
+from ..image.histogram import Statistics
+from ..image.holes import fill_holes
+from ..tiling.geometry import Box, cells_of
 
 READ_VALUES = 1 << 22
 """Values that are read at a time where a whole scene is looked at."""

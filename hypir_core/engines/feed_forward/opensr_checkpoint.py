@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError, SpecMismatchError, WeightsError
-from ..image.ranges import RangeConfig
-from ..models.architectures import build_architecture, options_of
-from ..models.architectures.sizes import Sizes
-from .opensr_config import Described, describe_generator, describe_range
-from .opensr_layout import generator_tensors, layout_of
-from .spec import NOT_STATED, GeneratorSpec, spec_to_metadata
-from .tensors import check_finite, misfits, read_checkpoint, write_tensors
+from ...errors import ConfigError, SpecMismatchError, WeightsError
+from ...image.ranges import RangeConfig
+from ...models.architectures import build_architecture, options_of
+from ...models.architectures.sizes import Sizes
+from ...weights.opensr_config import Described, describe_generator, describe_range
+from ...weights.opensr_layout import generator_tensors, layout_of
+from ...weights.spec import NOT_STATED, GeneratorSpec, spec_to_metadata
+from ...weights.tensors import check_finite, misfits, read_checkpoint, write_tensors
 
 log = logging.getLogger(__name__)
 

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .engines.base import Engine
-from .engines.of_scene import Explains
-from .errors import ConfigError, ImageFileError, ShapeError
-from .files.scenes.grid import Grid
-from .files.scenes.result import Order
-from .files.scenes.scene import Scene, values_of
-from .image.histogram import summarise
-from .metrics.fidelity import SSIM_WINDOW_PX, ssim
-from .metrics.frc import frc_resolution_px
-from .physics.explained import Explained, joined
-from .scene_reading import READ_VALUES, Values
-from .tiling.geometry import Box, by
+from ..engines.base import Engine
+from ..engines.of_scene import Explains
+from ..errors import ConfigError, ImageFileError, ShapeError
+from ..files.scenes.grid import Grid
+from ..files.scenes.result import Order
+from ..files.scenes.scene import Scene, values_of
+from ..image.histogram import summarise
+from ..metrics.fidelity import SSIM_WINDOW_PX, ssim
+from ..metrics.frc import frc_resolution_px
+from ..physics.explained import Explained, joined
+from ..tiling.geometry import Box, by
+from .reading import READ_VALUES, Values
 
 LEAST_FRC_PX = 4
 

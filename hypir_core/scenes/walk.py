@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .engines.base import Engine, Prepared
-from .files.scenes.grid import Grid
-from .files.scenes.result import Order, valid_cells
-from .files.scenes.scene import Scene
-from .request import Request
-from .runtime import Runtime
-from .scene_reading import Pass, Shape, Values
-from .tiling.choose import lay_tiles
-from .tiling.geometry import Box, Plane, Readable, per_axis
-from .tiling.memory import Ladder, Rung
-from .tiling.plan import TileConfig
-from .tiling.run import run_stage
-from .tiling.stage import Stage, StageReport
-from .tiling.window import Window
-from .whole_run import WholeRun
+from ..engines.base import Engine, Prepared
+from ..files.scenes.grid import Grid
+from ..files.scenes.result import Order, valid_cells
+from ..files.scenes.scene import Scene
+from ..request import Request
+from ..runtime import Runtime
+from ..tiling.choose import lay_tiles
+from ..tiling.geometry import Box, Plane, Readable, per_axis
+from ..tiling.memory import Ladder, Rung
+from ..tiling.plan import TileConfig
+from ..tiling.run import run_stage
+from ..tiling.stage import Stage, StageReport
+from ..tiling.whole_run import WholeRun
+from ..tiling.window import Window
+from .reading import Pass, Shape, Values
 
 MOST_RINGS = 64
 """Holes are filled so deep at the most; deeper than the network sees makes no difference."""

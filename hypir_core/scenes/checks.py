@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .color.mode import ColorFix
-from .engines.base import Engine, EngineSpec
-from .engines.of_scene import SaysItsRange
-from .errors import ConfigError, ImageFileError
-from .files.scenes.grid import Grid
-from .files.scenes.scene import Scene
-from .image.ranges import Range
-from .request import Request
-from .scene_reading import blocks_of, has_planes
+from ..color.mode import ColorFix
+from ..engines.base import Engine, EngineSpec
+from ..engines.of_scene import SaysItsRange
+from ..errors import ConfigError, ImageFileError
+from ..files.scenes.grid import Grid
+from ..files.scenes.scene import Scene
+from ..image.ranges import Range
+from ..request import Request
+from .reading import blocks_of, has_planes
 
 
 def check_wishes(spec: EngineSpec, request: Request) -> None:

@@ -17,113 +17,31 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from .color.mode import ColorFix
-from .engines.base import Engine, EngineSpec, Prepared
-from .engines.leaving import leaving_when_it_ends_early
-from .engines.of_scene import OfScene
-from .errors import ConfigError, ImageFileError, ShapeError
-from .files.scenes.grid import Grid, told
-from .files.scenes.memory import MemorySink
-from .files.scenes.result import Order
-from .files.scenes.scene import ArrayScene, Scene
-from .image.size import MAX_SCALE
-from .reporting import make_report
-from .request import Report, Request
-from .runtime import Runtime
-from .scene_checks import check_any_data, check_format, check_wishes
-from .scene_figures import Parts, check_truth, figures_of
-from .scene_reading import Shape, Values
-from .scene_walk import StripSink, Walk
-from .tiling.geometry import by
-from .tiling.stage import StageReport
-
-MAX_SIDE = 1 << 22
-"""Cells of a result along an axis."""
+from ..color.mode import ColorFix
+from ..engines.base import Engine, Prepared
+from ..engines.leaving import leaving_when_it_ends_early
+from ..engines.of_scene import OfScene
+from ..errors import ImageFileError, ShapeError
+from ..files.scenes.memory import MemorySink
+from ..files.scenes.result import Order
+from ..files.scenes.scene import ArrayScene, Scene
+from ..reporting import make_report
+from ..request import Report, Request
+from ..runtime import Runtime
+from ..tiling.stage import StageReport
+from .checks import check_any_data, check_format, check_wishes
+from .figures import Parts, check_truth, figures_of
+from .notes import facts_of
+from .plan import bands_of, factors_of, order_of
+from .reading import Shape, Values
+from .walk import StripSink, Walk
 
 STRIP_BYTES = 1 << 26
 """Of a strip in memory; a larger one lies in a scratch file."""
 
-CLIPPED_SHARE = 0.05
-"""More values than this beyond the number format deserve a warning."""
-
 
 class FiguredSink(StripSink, Parts, Protocol):
     """Takes a result, and gives its numbers back once they are all there."""
-
-
-class Gridded(Protocol):
-    """A scene, or the plan of one."""
-
-    @property
-    def path(self) -> Path:
-        """Names it in errors."""
-        ...
-
-    @property
-    def grid(self) -> Grid:
-        """Its cells."""
-        ...
-
-
-def order_of(spec: EngineSpec, scene: Gridded) -> Order:
-    """Return in which passes a network walks a scene.
-
-    Raises:
-        ConfigError: the network has more axes than the scene.
-        ShapeError: it takes other channels.
-    """
-    axes = scene.grid.axes
-    if not 2 <= spec.axes <= 3:
-        raise ConfigError(
-            f"engine {spec.name!r} has {spec.axes} axes; scenes are restored by networks of 2 or 3 axes"
-        )
-    if spec.axes > len(axes):
-        raise ConfigError(
-            f"engine {spec.name!r} restores volumes of {spec.axes} axes, and {scene.path} has the axes {axes.upper()}; "
-            "choose weights of 2 axes"
-        )
-    given, wanted = len(scene.grid.bands), spec.in_channels
-    if given != wanted and not (wanted == spec.out_channels == 1):
-        raise ShapeError(
-            f"engine {spec.name!r} takes {wanted} channel{'s' * (wanted > 1)}, {scene.path.name} has {given} "
-            f"({told(scene.grid.bands)}); "
-            + (f"choose {wanted} of them with --bands, or " if given > wanted else "choose ")
-            + f"an engine or weights made for {given}"
-        )
-    return Order(loops=len(axes) - spec.axes, separate=given != wanted)
-
-
-def factors_of(engine: Engine, scene: Gridded, request: Request) -> dict[str, int]:
-    """Return the factor along every axis of a scene.
-
-    Raises:
-        ConfigError: the network does not have the factor that is asked for.
-    """
-    spec, grid = engine.spec, scene.grid
-    height, width = grid.sizes[-2:]
-    size = request.target.size_for(height, width, default_scale=spec.default_scale, max_side_px=MAX_SIDE)
-    factor = size[0] / height
-    axes = grid.axes[-spec.axes :]
-    sizes = grid.sizes[-spec.axes :]
-    if spec.streams:
-        wanted = tuple(round(length * factor) for length in sizes)
-        strides = engine.prepare(Shape(sizes, spec.in_channels), wanted, request).plane.strides
-    else:
-        strides = (round(spec.default_scale),) * spec.axes
-    whole = max(strides)
-    if (height * whole, width * whole) != size:
-        raise ConfigError(
-            f"a scene becomes larger by a whole factor that the network has, so that cells stay on the grid of the "
-            f"ground; engine {spec.name!r} has up to ×{spec.default_scale:g}, got ×{factor:g}; choose --scale "
-            f"{min(float(whole), MAX_SCALE):g}"
-        )
-    return dict.fromkeys(grid.axes, 1) | dict(zip(axes, strides, strict=True))
-
-
-def bands_of(spec: EngineSpec, scene: Gridded) -> tuple[str, ...]:
-    """Return the names of a result's channels."""
-    same = spec.in_channels == spec.out_channels
-    return scene.grid.bands if same else ("",) * spec.out_channels
 
 
 @leaving_when_it_ends_early
@@ -200,7 +118,7 @@ def restore_scene(
         *scene.notes,
         *report.notes,
         *notes,
-        *_facts(scene, sink, prod(sink.factors.values())),
+        *facts_of(scene, sink, prod(sink.factors.values())),
         *figures.notes,
     )
     return replace(report, notes=tuple(dict.fromkeys(said)), measures=figures.measures)
@@ -230,13 +148,6 @@ def restore_planes(
     sink = MemorySink(scene.grid, order, factors, bands_of(engine.spec, scene))
     report = restore_scene(engine, scene, sink, request, runtime)
     return sink.array, report
-
-
-def damaged_planes(sink: StripSink) -> str:
-    """Return what was wrong with the planes that could not be read; nothing where all could."""
-    found = [f"{why}" for _, why in sink.facts.get("damaged", [])]
-    more = f" (and {len(found) - 1} more planes)" if len(found) > 1 else ""
-    return found[0] + more if found else ""
 
 
 class _Told:
@@ -289,38 +200,3 @@ def _over_passes(reports: Sequence[StageReport]) -> StageReport:
         rungs=tuple(rung for report in reports for rung in report.rungs),
         bad_tiles=tuple(note for report in reports for note in report.bad_tiles),
     )
-
-
-NAMED_PLANES = 8
-"""So many planes with holes are named; of more, the first."""
-
-
-def _named(sink: StripSink) -> str:
-    """Return which planes of a stack have holes, counted from 0 as the file does."""
-    outer = sink.grid.axes[: sink.order.loops]
-    places = sink.facts.get("hole_planes", [])
-    if not outer or not places:
-        return ""
-    named = [
-        " ".join(f"{a} {i}" for a, i in zip(outer, place, strict=True)) for place in places[:NAMED_PLANES]
-    ]
-    more = f" and {len(places) - len(named)} more" if len(places) > len(named) else ""
-    return f" (at {', '.join(named)}{more})"
-
-
-def _facts(scene: Scene, sink: FiguredSink, cells: int) -> Iterator[str]:
-    """Yield what a report says about holes and clipped values."""
-    total = prod(sink.grid.sizes)
-    groups = len(sink.grid.bands) if sink.order.separate else 1
-    if holes := int(sink.facts.get("holes", 0)):
-        yield (
-            f"{holes // groups // cells} of {prod(scene.grid.sizes)} cells have no data: filled for the network, "
-            f"without data in the result{_named(sink)}"
-        )
-    if beyond := int(sink.facts.get("beyond", 0)):
-        share = beyond / (total * len(sink.grid.bands))
-        much = " (a warning: choose weights whose range fits the scene)" if share > CLIPPED_SHARE else ""
-        yield f"{beyond} values ({share:.2%}) were beyond {sink.grid.dtype} and became its limits{much}"
-    sizes = by(sink.grid.sizes)
-    if sink.order.separate:
-        yield f"each of {scene.channels} channels went through the network for itself, {sizes}"

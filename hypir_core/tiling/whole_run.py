@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .progress import Progress
-from .tiling.stage import Stage
+from ..progress import Progress
+from .stage import Stage
 
 FINISH_SHARE = 0.05
 """Of the colour fix, and of sharpening, in parts of the stages before them."""

@@ -1,0 +1,1 @@
+"""Scenes through an engine: rasters of any bands, volumes, stacks."""
