@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.gpu_check import MARKS, verdicts
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_it_runs_a_part_and_writes_what_it_found(tmp_path):
     out = tmp_path / "gpu.json"
     words = ["-m", "benchmarks.gpu_check", "--tiny", "--device", "cpu", "--only", "memory"]

@@ -56,13 +56,14 @@ def test_a_picture_larger_than_a_tile_goes_in_tiles(engine, photo_01, monkeypatc
 
 
 def test_the_command_runs_it_and_bfloat16_is_close(given, engine, photo_01, tmp_path):
+    photo_01 = photo_01[..., :48, :32]
     pixels = (photo_01[0].movedim(0, -1) * 255).byte().numpy()
     Image.fromarray(pixels).save(tmp_path / "in.png")
     command = ["restore", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "--engine", "adcsr"]
     flags = ["--weights", given["weights"], "--decoder", given["decoder"], "--device", "cpu"]
     assert main([*command, *flags]) == 0
     with Image.open(tmp_path / "out.png") as made:
-        assert made.size == (320, 384)
+        assert made.size == (128, 192)
     quick = load_engine("adcsr", given, device=CPU, dtype="bfloat16")
     request = Request(color_fix=ColorFix.none)
     exact, rounded = (restore(one, photo_01, request, Runtime()).image_01 for one in (engine, quick))

@@ -198,6 +198,7 @@ def test_lite_is_a_whole_run_from_file_to_file(name, photo, monkeypatch, tmp_pat
     assert settings.get("random_weights", "tiny") == "tiny"
 
 
+@pytest.mark.slow
 def test_a_run_opens_no_connection(photo, tmp_path):
     """Without a word about downloads nothing is asked of the network, whatever the engine imports."""
     code = f"""

@@ -45,28 +45,38 @@ def test_without_gradients_a_picture_comes_out_the_same(name, options, scale, mo
 @pytest.mark.parametrize("scale", [2, (1, 4, 4)], ids=str)
 @pytest.mark.parametrize(("name", "options"), NETWORKS, ids=lambda v: v if isinstance(v, str) else "")
 def test_without_gradients_a_volume_comes_out_the_same(name, options, scale, monkeypatch):
+    """At once, and cell by cell; each axis in turn is longer than a network sees, so that blocks cut it."""
     net = started(name, options, in_channels=1, dims=3, scale=scale)
-    x = torch.rand(1, 1, 11, 9, 14)
-    expected = net(x)
-    with torch.no_grad():
-        torch.testing.assert_close(net(x), expected, atol=2e-6, rtol=2e-5)
-        monkeypatch.setitem(quick.MOST_NUMBERS, "cpu", 9**3 * 8 * 16)
-        torch.testing.assert_close(net(x), expected, atol=2e-6, rtol=2e-5)
+    for sizes in ((16, 2, 3), (3, 16, 2), (2, 3, 16)):
+        x = torch.rand(1, 1, *sizes)
+        expected = net(x)
+        with torch.no_grad():
+            torch.testing.assert_close(net(x), expected, atol=2e-6, rtol=2e-5)
+            with monkeypatch.context() as patch:
+                patch.setitem(quick.MOST_NUMBERS, "cpu", 1)
+                torch.testing.assert_close(net(x), expected, atol=2e-6, rtol=2e-5)
 
 
-def test_blocks_are_small_and_cover_everything(monkeypatch):
-    monkeypatch.setitem(quick.MOST_NUMBERS, "cpu", 20 * 20 * 3)
-    x, seen = torch.rand(1, 2, 70, 33), []
+@pytest.mark.parametrize(
+    ("sizes", "scales", "side"), [((70, 33), (2, 3), 20), ((19, 30, 13), (1, 3, 2), 10)], ids=str
+)
+def test_blocks_are_small_and_cover_everything(sizes, scales, side, monkeypatch):
+    most = side ** len(sizes)
+    monkeypatch.setitem(quick.MOST_NUMBERS, "cpu", most * 3)
+    x, seen = torch.rand(1, 2, *sizes), []
+
+    def enlarged(block):
+        return F.interpolate(block, scale_factor=tuple(map(float, scales)), mode="nearest")
 
     def run(block):
         seen.append(block[0, 0].numel())
-        return F.interpolate(block, scale_factor=(2.0, 3.0), mode="nearest")
+        return enlarged(block)
 
     with torch.no_grad():
-        out = quick.in_blocks(x, run, scales=(2, 3), reach=2, numbers=3)
+        out = quick.in_blocks(x, run, scales=scales, reach=2, numbers=3)
     assert len(seen) > 4
-    assert max(seen) <= 20 * 20
-    torch.testing.assert_close(out, F.interpolate(x, scale_factor=(2.0, 3.0), mode="nearest"))
+    assert max(seen) <= most
+    torch.testing.assert_close(out, enlarged(x))
 
 
 @pytest.mark.parametrize("factors", [(2, 2), (3, 2), (1, 4), (2, 1, 3)], ids=str)

@@ -150,6 +150,7 @@ def test_pictures_that_all_come_without_words_are_told_once(tiny, worded):
     assert generator.notes() == ()
 
 
+@pytest.mark.slow
 def test_it_learns_and_what_is_exported_is_better_on_pictures_it_has_not_seen(tiny, golden, tmp_path):
     """Loss falls, the export loads into the engine, which predicts what the trainer did, and better than before."""
     held_out = tmp_path / "held-out"
