@@ -216,9 +216,7 @@ def _run_images(
             coming = list(zip(some, returning(weighted, runtime.canvas_device), strict=True))
             done = part * len(boxes) + first + len(some)
             if stage.watch.idle:
-                changes += [
-                    change(seen, tile) for seen, tile in zip(inputs.split(images), each, strict=True)
-                ]
+                changes += [change(seen, tile) for seen, tile in zip(inputs.split(images), each, strict=True)]
                 kept += [tile.to(runtime.canvas_device) for tile in each]
             if not overlaps(device):
                 settle()

@@ -189,9 +189,7 @@ def test_some_tiles_come_in_strong_colours_too_and_drawings_reach_pure_ones(scri
     assert np.array_equal(np.asarray(tiles.drawn(64, 0)), first)
 
 
-def test_an_archive_laid_aside_is_used_and_an_unknown_package_is_none(
-    scripts, monkeypatch, tmp_path
-):
+def test_an_archive_laid_aside_is_used_and_an_unknown_package_is_none(scripts, monkeypatch, tmp_path):
     main = module_from_path(FOLDER / "__main__.py")
     programs = tmp_path / "bin"
     programs.mkdir()

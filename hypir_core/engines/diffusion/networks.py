@@ -89,9 +89,7 @@ def diffusers_networks(
     )
 
 
-def ready_for(
-    net: nn.Module, *, dtype: torch.dtype, device: torch.device, compiled: bool = False
-) -> Any:
+def ready_for(net: nn.Module, *, dtype: torch.dtype, device: torch.device, compiled: bool = False) -> Any:
     """Return a network with the quickest layers for `device`, cast to `dtype`, in the layout that its convolutions like.
 
     Merge a LoRA and fold the timesteps before.

@@ -43,7 +43,9 @@ def one_step_skeleton(
     if tiny is not None:
         tiny.net.to("meta")
     # The exact VAE copies its maps back and forth, which shapes cannot; its arithmetic is the plain one's.
-    engine = make_engine(backbone, restorer, replace(options, vae_exact=False, compile=False), device, chosen, tiny)
+    engine = make_engine(
+        backbone, restorer, replace(options, vae_exact=False, compile=False), device, chosen, tiny
+    )
     condition = Condition(value=torch.empty(1, LENGTH, SD21_TEXT_ENCODER["hidden_size"], device="meta"))
     codec = replace(engine.codec, whole=options.vae_exact)
     return replace(engine, codec=codec, conditioner=lambda _image, _canvas, _request: condition)

@@ -49,4 +49,6 @@ def require_compiler(device: torch.device) -> None:
     else:
         missing = None if find_spec("triton") else "the package triton"
     if missing is not None:
-        raise ConfigError(f"compile needs {missing}, and it is not installed here; install it or leave out compile")
+        raise ConfigError(
+            f"compile needs {missing}, and it is not installed here; install it or leave out compile"
+        )
