@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -16,16 +14,16 @@ from ..errors import Cancelled, OutOfMemoryError, ShapeError
 from ..progress import Tick
 from ..runtime import Runtime
 from .bad_tiles import Repeat, TileWatch, change
+from .blending import blend_weights, weighted
 from .canvas import Canvas, Emit, MemoryCanvas, StripCanvas
 from .choose import Layout, laid, lay_tiles
 from .geometry import Box, Plane, Readable, per_axis
 from .inputs import made, tile_inputs
 from .memory import Ladder, is_out_of_memory, next_rung
-from .plan import TilePlan, TileWish
+from .plan import TileWish
 from .sample import take_sample
 from .stage import Stage, StageReport
 from .transfer import Returning, overlaps, returning
-from .window import axis_weights
 
 
 def run_stage(
@@ -133,7 +131,7 @@ def _run_layout(
     """Run every tile of every image; `canvases` lists those in use, for whoever must know how far it came."""
     sizes_px, images = source.sizes_px, source.images
     strides, cells = per_axis(stage.out_strides, len(sizes_px)), out_cells(stage, source.sizes_px)
-    weights = _blend_weights(stage, layout.plan, cells)
+    weights = blend_weights(stage, layout.plan, cells)
     if emit is not None:
         if layout.rung.images < images:
             raise OutOfMemoryError(
@@ -212,8 +210,8 @@ def _run_images(
                     f"{stage.name}: expected {stage.out_channels} channels from the network, got {tiles.shape[1]}"
                 )
             each = tiles.split(images)
-            weighted = [_weighted(tile, weights[first + i]) for i, tile in enumerate(each)]
-            coming = list(zip(some, returning(weighted, runtime.canvas_device), strict=True))
+            sums = [weighted(tile, weights[first + i]) for i, tile in enumerate(each)]
+            coming = list(zip(some, returning(sums, runtime.canvas_device), strict=True))
             done = part * len(boxes) + first + len(some)
             if stage.watch.idle:
                 changes += [change(seen, tile) for seen, tile in zip(inputs.split(images), each, strict=True)]
@@ -227,7 +225,7 @@ def _run_images(
                 inputs, cropped = tile_inputs(guides, source, boxes[i : i + 1], device)
                 again = stage.repeat(inputs, cropped).to(runtime.canvas_device)
                 moved = change(inputs, again) > 2 * changes[i]
-                canvas.add(boxes[i], _weighted(again.float() - kept[i].float(), weights[i]))
+                canvas.add(boxes[i], weighted(again.float() - kept[i].float(), weights[i]))
             watch.report_idle(boxes[i], moved=moved)
     canvas.finish()
 
@@ -247,28 +245,6 @@ def _sampled(
     with seen():
         yield
     tidy()
-
-
-def _blend_weights(stage: Stage, plan: TilePlan, cells: Sequence[int]) -> list[tuple[Tensor, ...]]:
-    """Return the weights along the axes of every tile, for a canvas of `cells`."""
-    n = len(cells)
-    strides, margins = per_axis(stage.out_strides, n), per_axis(stage.margin_px, n)
-    windowed = [
-        partial(axis_weights, window=plan.window, margin=m // s)
-        for m, s in zip(margins, strides, strict=True)
-    ]
-    along = (
-        weigh([(start // s, length // s) for start, length in spans], total)
-        for weigh, spans, s, total in zip(stage.weights or windowed, plan.axes, strides, cells, strict=True)
-    )
-    return list(product(*along))
-
-
-def _weighted(tile: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    out = tile.float()
-    for axis, along in enumerate(weights, 1):
-        out = out * along.to(tile.device).reshape(-1, *[1] * (len(weights) - axis))
-    return out
 
 
 def _repeater(stage: Stage, inputs: Tensor, guides: Mapping[str, Tensor]) -> Repeat | None:
