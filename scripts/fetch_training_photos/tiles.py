@@ -1,10 +1,12 @@
 """Cutting photographs into tiles at several sizes, so that training reads small files and sees every scene often.
 
 A photograph of 12 Mpx has blur and compression of its own at full size, and one scene. Shrunk to a few lengths it gives
-sharp pixels with the detail that small pictures have. Tiles without structure (sky, walls) teach nothing and are left.
+sharp pixels with the detail that small pictures have. Of the tiles without structure (sky, walls) few are kept: they
+teach little else than to leave such areas as they are.
 
 Photographs hold hardly any pure colours. A network that passes the picture on among its features, trained on them alone,
-turned pure green and blue white; so some tiles are written a second time in strong colours, and some are drawn.
+turned pure green and blue white; so some tiles are written a second time in strong colours, and some are drawn. Another
+one made a dark red blur behind a cat magenta; so some are written a second time out of focus, in another colour.
 """
 
 from __future__ import annotations
@@ -13,17 +15,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 LONG_SIDES_PX = (1800, 1100, 700, 480)
 """Lengths of the longer side that a photograph is shrunk to."""
 LEAST_SHRINK = 1.25
 """A photograph is shrunk by at least so much, or not at all."""
 FLAT = 1.5
-"""Mean step between neighbours, in 8-bit levels, below which a tile is left."""
+"""Mean step between neighbours, in 8-bit levels, below which a tile counts as flat."""
+FLAT_KEPT_EVERY = 8
+"""Of so many flat tiles one is written."""
 
 RECOLOURED_EVERY = 12
 """Of so many tiles one is written a second time, in strong colours."""
+BLURRED_EVERY = 10
+"""Of so many tiles one is written a second time, out of focus and in another colour."""
+BLUR_PX = (4.0, 24.0)
+"""Least and greatest standard deviation of that blur, in pixels of the tile."""
 
 
 def sizes_of(picture: Image.Image) -> Iterator[Image.Image]:
@@ -53,7 +61,7 @@ def is_flat(tile: Image.Image) -> bool:
 
 
 def write_tiles(photo: Path, folder: Path, tile_px: int) -> tuple[int, int]:
-    """Write the tiles of a photograph as PNG; return how many were written, strong colours aside, and how many left."""
+    """Write the tiles of a photograph as PNG; return how many were written (second times aside) and were flat."""
     written = left = 0
     with Image.open(photo) as opened:
         picture = opened.convert("RGB")
@@ -62,14 +70,18 @@ def write_tiles(photo: Path, folder: Path, tile_px: int) -> tuple[int, int]:
             for across in starts(sized.width, tile_px):
                 box = (across, top, min(across + tile_px, sized.width), min(top + tile_px, sized.height))
                 tile = sized.crop(box)
+                name = f"{photo.stem}--{max(sized.size)}--{top}-{across}"
                 if is_flat(tile):
                     left += 1
+                    if left % FLAT_KEPT_EVERY == 0:
+                        tile.save(folder / f"{name}--flat.png")
                     continue
-                name = f"{photo.stem}--{max(sized.size)}--{top}-{across}"
                 tile.save(folder / f"{name}.png")
                 written += 1
-                if written % RECOLOURED_EVERY == 1:
+                if written % RECOLOURED_EVERY == 6:
                     recoloured(tile, written).save(folder / f"{name}--recoloured.png")
+                if written % BLURRED_EVERY == 5:
+                    out_of_focus(tile, written).save(folder / f"{name}--out-of-focus.png")
     return written, left
 
 
@@ -81,6 +93,16 @@ def recoloured(tile: Image.Image, seed: int) -> Image.Image:
     grey = pixels.mean(-1, keepdims=True)
     strong = grey + rng.uniform(2, 4) * (pixels - grey)
     return Image.fromarray(strong.clip(0, 255).round().astype(np.uint8))
+
+
+def out_of_focus(tile: Image.Image, seed: int) -> Image.Image:
+    """Return a tile blurred, with its channels in another order, darker, and up to three times the saturation."""
+    rng = np.random.default_rng(seed)
+    soft = tile.filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR_PX)))
+    pixels = np.asarray(soft, dtype=np.float32)[..., rng.permutation(3)] * rng.uniform(0.3, 1.0)
+    grey = pixels.mean(-1, keepdims=True)
+    coloured = grey + rng.uniform(1, 3) * (pixels - grey)
+    return Image.fromarray(coloured.clip(0, 255).round().astype(np.uint8))
 
 
 def drawn(px: int, seed: int) -> Image.Image:

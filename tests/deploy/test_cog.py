@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
+from hypir_core import load_engine
 from hypir_core.cli import main
 from hypir_core.color.mode import ColorFix
 from hypir_core.config import build
@@ -79,7 +81,7 @@ def test_it_restores_what_the_command_line_restores(predictor, tmp_path):
     assert main(["restore", str(tmp_path / "photo.png"), "-o", str(tmp_path / "out.png"), "--scale", "2",
                  "--sharpen", "0.5"]) == 0  # fmt: skip
     assert Path(made.picture).read_bytes() == (tmp_path / "out.png").read_bytes()
-    assert made.licence == "Apache-2.0"
+    assert made.licence == load_engine("built-in", options={}, device=torch.device("cpu")).spec.licence
     assert '"output_px": [36, 48]' in made.report
 
 

@@ -146,7 +146,7 @@ def test_files_come_out_of_qt_resources_packed_or_not(scripts, version):
         list(scripts("qt_resources").members(b"something else, and long enough to have a head"))
 
 
-def test_tiles_cover_a_shrunk_photograph_and_leave_what_is_flat(scripts, tmp_path):
+def test_tiles_cover_a_shrunk_photograph_and_leave_most_of_what_is_flat(scripts, tmp_path):
     tiles = scripts("tiles")
     pixels = np.full((600, 1500, 3), 90, np.uint8)
     pixels[:, :700] = np.random.default_rng(0).integers(0, 256, (600, 700, 3))
@@ -154,11 +154,13 @@ def test_tiles_cover_a_shrunk_photograph_and_leave_what_is_flat(scripts, tmp_pat
     Image.fromarray(pixels).save(photo)
     out = tmp_path / "tiles"
     out.mkdir()
-    written, left = tiles.write_tiles(photo, out, 384)
-    files = sorted(path.name for path in out.iterdir() if "recoloured" not in path.name)
-    assert len(files) == written
-    assert {name.split("--")[1] for name in files} == {"1100", "700", "480"}
-    assert left > 0
+    written, left = tiles.write_tiles(photo, out, 200)
+    files = sorted(path.name for path in out.iterdir())
+    plain = [name for name in files if name.count("--") == 2]
+    assert len(plain) == written
+    assert {name.split("--")[1] for name in plain} == {"1100", "700", "480"}
+    flat = [name for name in files if "--flat" in name]
+    assert len(flat) == left // tiles.FLAT_KEPT_EVERY > 0
     assert tiles.starts(1100, 384) == [0, 358, 716]
     assert tiles.starts(200, 384) == [0]
 
@@ -170,9 +172,9 @@ def test_some_tiles_come_in_strong_colours_too_and_drawings_reach_pure_ones(scri
     calm.save(photo)
     out = tmp_path / "tiles"
     out.mkdir()
-    written, _ = tiles.write_tiles(photo, out, 200)
+    written, _ = tiles.write_tiles(photo, out, 150)
     strong = [path for path in out.iterdir() if "recoloured" in path.name]
-    assert (written, len(strong)) == (4, 1)
+    assert (written, len(strong)) == (9, 1)
 
     def spread(picture: Image.Image) -> float:
         return float(np.ptp(np.asarray(picture, dtype=float), axis=-1).mean())
@@ -187,6 +189,26 @@ def test_some_tiles_come_in_strong_colours_too_and_drawings_reach_pure_ones(scri
     pure = np.isin(colours, (0, 255)).all(-1)
     assert pure.mean() > 0.1
     assert np.array_equal(np.asarray(tiles.drawn(64, 0)), first)
+
+
+def test_some_tiles_come_out_of_focus_too_in_other_colours(scripts, tmp_path):
+    tiles = scripts("tiles")
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)).save(photo)
+    out = tmp_path / "tiles"
+    out.mkdir()
+    written, _ = tiles.write_tiles(photo, out, 150)
+    (soft,) = [path for path in out.iterdir() if "out-of-focus" in path.name]
+    assert written == 9
+    with Image.open(soft) as blurred, Image.open(str(soft).replace("--out-of-focus", "")) as sharp:
+        assert (
+            np.diff(np.asarray(blurred, float), axis=0).std()
+            < 0.1 * np.diff(np.asarray(sharp, float), axis=0).std()
+        )
+    red = Image.new("RGB", (64, 64), (200, 100, 50))
+    made = [np.asarray(tiles.out_of_focus(red, seed), float)[32, 32] for seed in range(8)]
+    assert len({int(pixel.argmax()) for pixel in made}) == 3
+    assert max(np.ptp(pixel) / pixel.mean() for pixel in made) > 1.2 * 150 / (350 / 3)
 
 
 def test_an_archive_laid_aside_is_used_and_an_unknown_package_is_none(scripts, monkeypatch, tmp_path):
