@@ -68,6 +68,38 @@ def test_a_new_compact_interpolates_linearly(dims, scale):
         torch.testing.assert_close(net(x)[inside], wanted[inside])
 
 
+@pytest.mark.parametrize(
+    ("dims", "scale", "kept"),
+    [(2, 4, (2, 2)), (2, 4, (1, 1)), (2, 4, (4, 4)), (2, (4, 2), (2, 1)), (3, (1, 4, 2), (1, 1, 2))],
+)
+def test_a_compact_asked_for_less_makes_the_means_of_its_result(dims, scale, kept):
+    net = build_architecture(
+        "compact", {"dims": dims, "scale": scale, "features": 8, "blocks": 2}, where="here"
+    )
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        x = torch.rand(2, 3, *(9, 8, 7)[:dims])
+        pool = {2: F.avg_pool2d, 3: F.avg_pool3d}[dims]
+        blocks = tuple(s // k for s, k in zip(net.options.scales, kept, strict=True))
+        torch.testing.assert_close(net(x, kept), pool(net(x), blocks))
+
+
+def test_a_smaller_result_of_the_built_in_restorer_needs_no_larger_one():
+    engine = load_engine("built-in", options={}, device=torch.device("cpu"), dtype="float32")
+    x = torch.rand(1, 3, 40, 48)
+    largest = []
+    handle = engine.net.register_forward_hook(lambda _net, _given, out: largest.append(tuple(out.shape[-2:])))
+    for scale in (1, 2):
+        wish = Request(target=TargetSize(scale=scale))
+        at_once = restore(engine, x, wish, Runtime()).image_01
+        assert largest.pop() == (40 * scale, 48 * scale)
+        averaged = restore(replace(engine, takes_kept=False), x, wish, Runtime()).image_01
+        assert largest.pop() == (160, 192)
+        torch.testing.assert_close(at_once, averaged, atol=1e-5, rtol=0)
+    handle.remove()
+
+
 def test_the_features_of_a_new_compact_keep_their_size_through_any_depth():
     net = build_architecture("compact", {"features": 64, "blocks": 16, "scale": 4}, where="options")
     x = torch.rand(2, 3, 24, 24)

@@ -62,6 +62,9 @@ class FeedForward:
     """Of a network that takes a latent: what is drawn and what becomes of it."""
     pools: tuple[nn.Module, ...] = ()
     """Layers of the network that take means over all they are given: these are then alike for all tiles."""
+    takes_kept: bool = False
+    """The network gives the means over blocks of its result itself, if it is called with the smaller factors too; of
+    another the whole result is made and averaged."""
 
     @property
     def tile(self) -> TileConfig:
@@ -83,7 +86,7 @@ class FeedForward:
     def prepare(self, image: Readable, size_px: tuple[int, ...], request: Request) -> Prepared:
         """Choose how much of the generator's enlargement is kept on the canvas, and pad the input.
 
-        A ×4 generator asked for ×2 or ×1 shrinks its result inside the tile by averaging, so the canvas is
+        A ×4 generator asked for ×2 or ×1 gives the means of its result inside the tile, so the canvas is
         never much larger than what is asked for; a scale in between is reached by resizing the next larger one.
         """
         del request
@@ -110,6 +113,8 @@ class FeedForward:
             laid = values.taken.apply(tile.to(memory_format=torch.channels_last) if axes == 2 else tile)
 
             def make(*latent: Tensor) -> Tensor:
+                if max(shrink) > 1 and self.takes_kept:
+                    return undone(values.given, self.net(laid, *latent, kept=kept), laid)
                 out = undone(values.given, self.net(laid, *latent), laid)
                 return POOLS[axes](out, shrink) if max(shrink) > 1 else out
 

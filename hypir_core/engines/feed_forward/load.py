@@ -151,6 +151,8 @@ class _Loaded:
     """Numbers in its latent; 0 where it takes none."""
     pools: tuple[nn.Module, ...] = ()
     """Layers that take means over all they are given."""
+    takes_kept: bool = False
+    """Makes a smaller result at once when it is told the factors."""
     notes: tuple[str, ...] = ()
 
 
@@ -178,6 +180,7 @@ def _ours(file: TensorFile, spec: GeneratorSpec, name: str, device: torch.device
         tile_px=int(getattr(net, "tile_side", 0)),
         noise_dim=int(getattr(net, "noise_dim", 0)),
         pools=global_pools(net),
+        takes_kept=bool(getattr(net, "takes_kept", False)),
         licence=spec.licence,
         value_range=spec.value_range,
         out_range=spec.out_range,
@@ -342,4 +345,5 @@ def _engine(loaded: _Loaded, name: str, label: str) -> FeedForward:
         out_range=loaded.out_range,
         drawing=Drawing(noise_dim=loaded.noise_dim) if loaded.noise_dim else None,
         pools=loaded.pools,
+        takes_kept=loaded.takes_kept,
     )

@@ -12,6 +12,7 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...errors import ConfigError
 from .nd import enlarged, same_conv, shuffle
@@ -96,6 +97,9 @@ class Compact(nn.Module):
                 assert conv.bias is not None
                 nn.init.zeros_(conv.bias)
 
+    takes_kept = True
+    """`forward` takes smaller factors than the network's."""
+
     @property
     def maps_per_cell(self) -> int:
         """Numbers of the largest feature map, for every input cell."""
@@ -107,13 +111,37 @@ class Compact(nn.Module):
         """Input cells that a result depends on to each side: one per convolution."""
         return sum(isinstance(layer, (nn.Conv2d, nn.Conv3d)) for layer in self.body)
 
-    def forward(self, image_01: Tensor) -> Tensor:
-        """Enlarge a batch; the body runs in its weights' format, the skip in the input's."""
+    def forward(self, image_01: Tensor, kept: Sequence[int] | None = None) -> Tensor:
+        """Enlarge a batch; the body runs in its weights' format, the skip in the input's.
+
+        Args:
+            image_01: [b in_channels *cells] in [0,1].
+            kept: smaller factors, which divide the network's: [b out_channels *cells·kept] comes out, the result's means
+                over blocks, and the larger result is never made. A mean over what the tail convolution makes is a
+                convolution with the mean of its weights.
+        """
+        o = self.options
+        kept = o.scales if kept is None else kept
         x = image_01.to(next(self.parameters()).dtype)
-        for layer in self.body:
+        *body, tail = self.body
+        for layer in body:
             x = layer(x)
-        detail = shuffle(x, self.options.scales).to(image_01.dtype)
-        return detail + enlarged(image_01, self.options.scales)
+        assert isinstance(tail, (nn.Conv2d, nn.Conv3d))
+        assert tail.bias is not None
+        if tuple(kept) == tuple(o.scales):
+            x = tail(x)
+        else:
+            convolve = F.conv2d if o.dims == 2 else F.conv3d
+            weight, bias = (block_means(part, o.scales, kept) for part in (tail.weight, tail.bias))
+            x = convolve(x, weight, bias, padding=1)
+        return shuffle(x, kept).to(image_01.dtype) + enlarged(image_01, kept)
+
+
+def block_means(rows: Tensor, scales: Sequence[int], kept: Sequence[int]) -> Tensor:
+    """Return the means of rows that `nd.shuffle` lays into one block, [c·∏scales …] → [c·∏kept …]."""
+    fine = [side for scale, k in zip(scales, kept, strict=True) for side in (k, scale // k)]
+    blocks = rows.unflatten(0, (-1, *fine))
+    return blocks.mean([2 + 2 * axis for axis in range(len(scales))]).flatten(0, len(scales))
 
 
 def linear_beyond_nearest(scales: Sequence[int]) -> Tensor:
