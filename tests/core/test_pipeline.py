@@ -129,7 +129,7 @@ def test_half_formats_stay_close(dtype):
     a = restore(full, image, Request(), Runtime()).image_01
     b = restore(half, image, Request(), Runtime()).image_01
     assert (a - b).abs().max() < 0.03
-    assert (a - b).abs().mean() < 2e-3
+    assert (a - b).abs().mean() < 0.75 / 255  # bfloat16 has steps of half an 8-bit level near white
 
 
 @pytest.mark.parametrize(
