@@ -119,7 +119,7 @@ def main() -> None:
         write_drawings(given.tiles, DRAWINGS, TILE_PX)
         counts = [write_tiles(photo, given.tiles, TILE_PX) for photo in photos]
         print(
-            f"{sum(n for n, _ in counts)} tiles written, {sum(n for _, n in counts)} flat ones (a few kept), {DRAWINGS} drawn"
+            f"{sum(n for n, _ in counts)} tiles written, {sum(n for _, n in counts)} flat (few kept), {DRAWINGS} drawn"
         )
 
 
