@@ -1,12 +1,14 @@
 """What tiling costs in quality: the default, the default without a sample, and the original's plan.
 
     uv run python benchmarks/tile_quality.py PICTURE ... [--size N ...] [--base MODEL --lora FILE]
+      [--encode-sample PARTS ...]
 
 A one-step model in float32 enlarges the picture ×4 to N×N px, in one tile and in tiles: the tiny golden one (real
 layers, random weights) unless another is named. Without a sample every tile is normalised by itself. PSNR is of
 the result as a user gets it (colour fix included) against the untiled one, each by the rules of its own mode. The
 seam measure is the mean step across the tiles' edges over the mean step elsewhere, and beside it that of the
 untiled result on the same lines, which shows what the picture itself has there. Prints JSON.
+With --encode-sample also the default with samples of the encoder that are so many tiles large.
 """
 
 from __future__ import annotations
@@ -66,6 +68,11 @@ def without_sample(engine: Diffusion) -> Diffusion:
     )
 
 
+def with_encode_sample(engine: Diffusion, of_tile: float) -> Diffusion:
+    codec = engine.codec
+    return replace(engine, codec=replace(codec, encode_sample=replace(codec.encode_sample, of_tile=of_tile)))
+
+
 def measure(name: str, engine: Diffusion, picture_01: torch.Tensor) -> dict[str, object]:
     side = picture_01.shape[-1] * SCALE
     request = Request(target=TargetSize(scale=SCALE))
@@ -94,10 +101,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs="+", default=[1024])
     parser.add_argument("--base", type=Path, default=GOLDEN / "model")
     parser.add_argument("--lora", type=Path, default=GOLDEN / "lora.pth")
+    parser.add_argument("--encode-sample", type=float, nargs="*", default=[], metavar="PARTS")
     given = parser.parse_args()
     engine = one_step(given.base, given.lora, reference_mode=False)
     engines = {
         "default": engine,
+        **{
+            f"default, encoder's sample of {parts} tiles": with_encode_sample(engine, parts)
+            for parts in given.encode_sample
+        },
         "default, without the sample": without_sample(engine),
         "the original's": one_step(given.base, given.lora, reference_mode=True),
     }

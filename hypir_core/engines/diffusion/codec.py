@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ...tiling.stage import CanvasFunction, Stage
-from .parts import ENCODE_SAMPLE, VAE_MARGIN_PX, Codec
+from .parts import VAE_MARGIN_PX, Codec
 from .sharing import of_network
 from .sizing import Tiling
 
@@ -38,7 +38,7 @@ def encode_stage(codec: Codec, tiling: Tiling, *, scale: float, after: CanvasFun
         out_strides=codec.cell_px,
         tile=codec.tile,
         after=after,
-        **of_network(encode, codec.encoding, ENCODE_SAMPLE),
+        **of_network(encode, codec.encoding, codec.encode_sample),
         **tiling.of(codec.cell_px, margin_px=VAE_MARGIN_PX, whole=codec.whole),
     )
 

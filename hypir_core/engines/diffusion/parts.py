@@ -85,8 +85,10 @@ class Codec:
     encoding: Placing = field(default_factory=lambda: Placing(bytes_per_px=1.0))
     decoding: Placing = field(default_factory=lambda: Placing(bytes_per_px=1.0))
     tile: TileConfig = VAE_TILE
+    encode_sample: SampleSize = ENCODE_SAMPLE
+    """What stands for the picture when tiles are encoded."""
     decode_sample: SampleSize = DECODE_SAMPLE
-    """What stands for the picture when tiles are decoded."""
+    """The same when they are decoded."""
     whole: bool = False
     """Whether encode and decode take the whole canvas and cut it themselves."""
 
