@@ -12,10 +12,9 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...errors import ConfigError
-from .nd import enlarged, same_conv, shuffle
+from .nd import enlarged, same_conv, shuffled
 from .sizes import Sizes, at_least_one
 
 NOISE = 0.3
@@ -117,31 +116,16 @@ class Compact(nn.Module):
         Args:
             image_01: [b in_channels *cells] in [0,1].
             kept: smaller factors, which divide the network's: [b out_channels *cells·kept] comes out, the result's means
-                over blocks, and the larger result is never made. A mean over what the tail convolution makes is a
-                convolution with the mean of its weights.
+                over blocks, and the larger result is never made (`nd.shuffled`).
         """
         o = self.options
-        kept = o.scales if kept is None else kept
         x = image_01.to(next(self.parameters()).dtype)
         *body, tail = self.body
         for layer in body:
             x = layer(x)
         assert isinstance(tail, (nn.Conv2d, nn.Conv3d))
-        assert tail.bias is not None
-        if tuple(kept) == tuple(o.scales):
-            x = tail(x)
-        else:
-            convolve = F.conv2d if o.dims == 2 else F.conv3d
-            weight, bias = (block_means(part, o.scales, kept) for part in (tail.weight, tail.bias))
-            x = convolve(x, weight, bias, padding=1)
-        return shuffle(x, kept).to(image_01.dtype) + enlarged(image_01, kept)
-
-
-def block_means(rows: Tensor, scales: Sequence[int], kept: Sequence[int]) -> Tensor:
-    """Return the means of rows that `nd.shuffle` lays into one block, [c·∏scales …] → [c·∏kept …]."""
-    fine = [side for scale, k in zip(scales, kept, strict=True) for side in (k, scale // k)]
-    blocks = rows.unflatten(0, (-1, *fine))
-    return blocks.mean([2 + 2 * axis for axis in range(len(scales))]).flatten(0, len(scales))
+        made = shuffled(x, tail, o.scales, kept)
+        return made.to(image_01.dtype) + enlarged(image_01, o.scales if kept is None else kept)
 
 
 def linear_beyond_nearest(scales: Sequence[int]) -> Tensor:

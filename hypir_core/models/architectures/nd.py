@@ -68,6 +68,37 @@ def unshuffle(x: Tensor, factors: Sequence[int]) -> Tensor:
     )
 
 
+def shuffled(
+    x: Tensor, last: Convolution, factors: Sequence[int], kept: Sequence[int] | None = None
+) -> Tensor:
+    """Return `shuffle(last(x), factors)`, or its means over blocks without making it.
+
+    A mean over what a convolution makes is a convolution with the mean of its weights.
+
+    Args:
+        x: [b c *cells].
+        last: makes c'·∏factors channels.
+        factors: of the full result.
+        kept: smaller ones, which divide them: [b c' *cells·kept] comes out. None: all of it.
+    """
+    if kept is None or tuple(kept) == tuple(factors):
+        return shuffle(last(x), factors)
+    assert last.bias is not None
+    weight, bias = (block_means(rows, factors, kept) for rows in (last.weight, last.bias))
+    convolve = F.conv2d if len(factors) == 2 else F.conv3d
+    return shuffle(convolve(x, weight, bias, padding=last.padding), kept)  # pyright: ignore[reportArgumentType]
+
+
+def block_means(rows: Tensor, factors: Sequence[int], kept: Sequence[int]) -> Tensor:
+    """Return the means of rows that `shuffle` lays into one block, [c·∏factors …] → [c·∏kept …]."""
+    fine = [side for factor, k in zip(factors, kept, strict=True) for side in (k, factor // k)]
+    return (
+        rows.unflatten(0, (-1, *fine))
+        .mean([2 + 2 * axis for axis in range(len(factors))])
+        .flatten(0, len(factors))
+    )
+
+
 class PixelShuffle(nn.Module):
     """`shuffle` as a layer."""
 

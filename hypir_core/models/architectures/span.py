@@ -6,6 +6,7 @@ with plain convolutions; `span_layout` says how a file holds them so that ComfyU
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ConfigError
-from .nd import CONVOLUTIONS, same_conv, shuffle
+from .nd import same_conv, shuffled
 from .sizes import Sizes, at_least_one
 from .span_layout import as_plain, as_stock
 
@@ -122,7 +123,7 @@ class Span(nn.Module):
         _normal(self.conv_2.eval_conv, 1.0)
         _normal(self.conv_cat, 0.7)
         last = self.upsampler[0]
-        assert isinstance(last, tuple(CONVOLUTIONS.values()))
+        assert isinstance(last, (nn.Conv2d, nn.Conv3d))
         _normal(last, 0.02)
         if o.makes != o.in_channels or o.features < o.in_channels:
             return
@@ -139,6 +140,9 @@ class Span(nn.Module):
             last.weight[channel * each : (channel + 1) * each, : o.in_channels] = 0
             last.weight[channel * each : (channel + 1) * each, channel] = kernels
 
+    takes_kept = True
+    """`forward` takes smaller factors than the network's."""
+
     @property
     def maps_per_cell(self) -> int:
         """Numbers of the largest feature map, for every input cell."""
@@ -150,15 +154,22 @@ class Span(nn.Module):
         """Input cells that a result depends on to each side: one per convolution over three."""
         return 3 * BLOCKS + 3
 
-    def forward(self, image_01: Tensor) -> Tensor:
-        """Enlarge a batch, in the format of the weights; the result is in the input's."""
+    def forward(self, image_01: Tensor, kept: Sequence[int] | None = None) -> Tensor:
+        """Enlarge a batch, in the format of the weights; the result is in the input's.
+
+        Args:
+            image_01: [b in_channels *cells] in [0,1].
+            kept: smaller factors, which divide the network's: the result's means over blocks (`nd.shuffled`).
+        """
         start = self.conv_1(image_01.to(self.conv_cat.weight.dtype))
         x, outs, first = start, [], start
         for block in self.blocks:
             x, first = block(x)
             outs.append(x)
         joined = self.conv_cat(torch.cat([start, self.conv_2(x), outs[0], first], 1))
-        return shuffle(self.upsampler[0](joined), self.options.scales).to(image_01.dtype)
+        last = self.upsampler[0]
+        assert isinstance(last, (nn.Conv2d, nn.Conv3d))
+        return shuffled(joined, last, self.options.scales, kept).to(image_01.dtype)
 
 
 def _normal(conv: nn.Conv2d | nn.Conv3d, gain: float) -> None:
