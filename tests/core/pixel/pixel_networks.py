@@ -53,8 +53,8 @@ class Local(nn.Module):
 
     def __init__(self, channels: int = 3):
         super().__init__()
+        torch.manual_seed(1)  # before the layer, which draws its bias
         self.conv = nn.Conv2d(channels, 1, 5, padding=2)
-        torch.manual_seed(1)
         nn.init.normal_(self.conv.weight, std=0.1)
 
     def forward(self, x: Tensor, t: Tensor | float = 0.0) -> Tensor:
