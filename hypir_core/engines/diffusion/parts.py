@@ -38,9 +38,9 @@ overlap is enough (`benchmarks/tile_quality.py`)."""
 VAE_MARGIN_PX = 8
 """A latent cell at a cut edge, where convolutions met padding, is left out of the blend."""
 
-ENCODE_SAMPLE = SampleSize(crop_px=96, of_tile=1.6)
+ENCODE_SAMPLE = SampleSize(crop_px=96, of_tile=0.8)
 STEP_SAMPLE = SampleSize(crop_px=128, of_tile=0.5)
-DECODE_SAMPLE = SampleSize(crop_px=96, of_tile=0.5)
+DECODE_SAMPLE = SampleSize(crop_px=96, of_tile=0.3)
 """What stands for the picture. The encoder errs most by a small sample, and costs half of what the decoder does."""
 
 
