@@ -31,7 +31,7 @@ DRAWINGS = 30
 def unpacked(package: str, work: Path) -> Path | None:
     """Download and unpack a package; return the folder that holds its files, None where apt does not know it.
 
-    An archive that lies in `work`/downloads already is taken from there: so a package of a newer Debian can be used.
+    An archive that lies in `work`/downloads already is taken from there: so a package of another release can be used.
     """
     root = work / package
     if root.is_dir():
@@ -72,13 +72,13 @@ def collect(folder: Path, work: Path) -> tuple[list[str], list[str]]:
         root = unpacked(source.package, work)
         if root is None:
             print(
-                f"{source.package} is left out: apt does not know it here. Newer releases of Debian have it; "
-                f"a .deb laid into {work / 'downloads'} is used too"
+                f"{source.package} is left out: apt does not know it here. Newer releases of Debian or Ubuntu have it "
+                f"(packages.debian.org, packages.ubuntu.com); a .deb laid into {work / 'downloads'} is used too"
             )
             continue
         for found in source.pictures(root):
             digest = hashlib.sha256(found.content).hexdigest()
-            why_not = refusal(found.terms) or unusable(found.content)
+            why_not = refusal(found.terms, found.path) or unusable(found.content)
             if why_not is None and digest in taken:
                 why_not = "the same file as another"
             if why_not is not None or found.terms is None:

@@ -16,6 +16,9 @@ ALLOWED = re.compile(r"public-domain|PD|CC0(-1\.0)?|CC-BY-(1\.0|2\.0|2\.5|3\.0|4
 SHARE_ALIKE = re.compile(r"\bby-(nc-)?(sa|nd|nc)\b", re.IGNORECASE)
 """Words that make a paragraph doubtful although its short name is allowed: a title or link that says otherwise."""
 
+MADE_UP = re.compile(r"\bai[_-]generated|midjourney|stable[_-]diffusion", re.IGNORECASE)
+"""Words in the name of a picture that no camera took."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
@@ -29,8 +32,10 @@ class Terms:
     """Where the picture comes from, where the package says so."""
 
 
-def refusal(terms: Terms | None) -> str | None:
-    """Why a picture under these terms may not be trained on; None where it may."""
+def refusal(terms: Terms | None, path: str = "") -> str | None:
+    """Why a picture under these terms, with this path, may not be trained on; None where it may."""
+    if MADE_UP.search(path):
+        return "its name says that no camera took it"
     if terms is None:
         return "no terms are stated for it"
     if not ALLOWED.fullmatch(terms.licence):

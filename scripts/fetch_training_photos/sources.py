@@ -140,12 +140,31 @@ def stated_in(function: str, words: str) -> str:
     return rf"def {function}\((?:(?!\bdef ).)*{words}"
 
 
+def of_releases(name: str, releases: str, folder: str, source_folder: str = "") -> Iterator[Wallpapers]:
+    """Yield the packages NAME-RELEASE of Ubuntu; `{}` in the folders is the release."""
+    for release in releases.split():
+        yield Wallpapers(
+            package=f"{name}-{release}",
+            folder=folder.format(release),
+            source_folder=source_folder.format(release),
+        )
+
+
 PYTHON = "usr/lib/python3/dist-packages"
+BACKGROUNDS = "usr/share/backgrounds"
+CINNAMON = f"{BACKGROUNDS}/ubuntucinnamon/{{}}"
+XFCE = "usr/share/xfce4/backdrops"
 SOURCES = (
-    Wallpapers(package="lomiri-wallpapers-16.04", folder="usr/share/backgrounds", source_folder="16.04/"),
-    Wallpapers(
-        package="budgie-backgrounds", folder="usr/share/backgrounds/budgie", source_folder="backgrounds/"
+    Wallpapers(package="lomiri-wallpapers-16.04", folder=BACKGROUNDS, source_folder="16.04/"),
+    Wallpapers(package="budgie-backgrounds", folder=f"{BACKGROUNDS}/budgie", source_folder="backgrounds/"),
+    *of_releases(
+        "budgie-wallpapers",
+        "xenial cosmic disco eoan focal groovy hirsute impish kinetic lunar mantic plucky",
+        f"{BACKGROUNDS}/budgie",
     ),
+    *of_releases("ubuntu-wallpapers", "yakkety zesty artful focal", BACKGROUNDS),
+    *of_releases("ubuntucinnamon-wallpapers", "eoan focal groovy", CINNAMON, f"{CINNAMON}/"),
+    *of_releases("xubuntu-community-wallpapers", "xenial bionic focal jammy", XFCE, f"{XFCE}/"),
     Wallpapers(
         package="libjxl-testdata",
         folder="usr/share/libjxl-testdata/external/wesaturate/500px",

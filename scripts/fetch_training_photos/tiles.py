@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-LONG_SIDES_PX = (1800, 1100, 700, 480)
-"""Lengths of the longer side that a photograph is shrunk to."""
+LONG_SIDES_PX = (1100, 700, 480, 330)
+"""Lengths of the longer side that a photograph is shrunk to. Large ones are smooth from pixel to pixel; there is little
+to learn from one that is still 1800 px long."""
 LEAST_SHRINK = 1.25
 """A photograph is shrunk by at least so much, or not at all."""
-FLAT = 1.5
+FLAT = 3.0
 """Mean step between neighbours, in 8-bit levels, below which a tile counts as flat."""
-FLAT_KEPT_EVERY = 8
+FLAT_KEPT_EVERY = 4
 """Of so many flat tiles one is written."""
 
 RECOLOURED_EVERY = 12

@@ -95,6 +95,33 @@ def test_other_terms_are_refused_with_the_reason(scripts, fields, why):
     assert why in module.refusal(terms)
 
 
+def test_pictures_that_no_camera_took_are_refused_by_their_names(scripts):
+    module = scripts("licences")
+    terms = module.Terms(licence="CC0", author="A")
+    assert "no camera" in module.refusal(terms, "budgie/ai_generated_wood.jpg")
+    assert module.refusal(terms, "budgie/rain_generated_mist.jpg") is None
+    assert module.refusal(terms, "budgie/wood.jpg") is None
+
+
+def test_the_packages_of_several_releases_are_read_from_where_each_lays_its_pictures(scripts, tmp_path):
+    sources = scripts("sources")
+    first, second = sources.of_releases("walls", "focal jammy", "share/{}", "usr/{}/")
+    assert (first.package, second.package) == ("walls-focal", "walls-jammy")
+    stated = "Files: *\nLicense: GPL-3\n\nFiles: usr/jammy/free.jpg\nCopyright: A\nLicense: CC0\n"
+    for path, content in (
+        ("doc/walls-jammy/copyright", stated),
+        ("jammy/free.jpg", "1"),
+        ("jammy/other.jpg", "2"),
+    ):
+        place = tmp_path / ("usr/share" if path.startswith("doc") else "share") / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(content, encoding="utf-8")
+    assert {found.path: found.terms.licence for found in second.pictures(tmp_path)} == {
+        "usr/jammy/free.jpg": "CC0",
+        "usr/jammy/other.jpg": "GPL-3",
+    }
+
+
 def test_a_sample_has_terms_only_while_its_package_still_says_so(scripts, tmp_path):
     sources = scripts("sources")
     (tmp_path / "a.png").write_bytes(b"picture")
@@ -158,7 +185,7 @@ def test_tiles_cover_a_shrunk_photograph_and_leave_most_of_what_is_flat(scripts,
     files = sorted(path.name for path in out.iterdir())
     plain = [name for name in files if name.count("--") == 2]
     assert len(plain) == written
-    assert {name.split("--")[1] for name in plain} == {"1100", "700", "480"}
+    assert {name.split("--")[1] for name in plain} == {"1100", "700", "480", "330"}
     flat = [name for name in files if "--flat" in name]
     assert len(flat) == left // tiles.FLAT_KEPT_EVERY > 0
     assert tiles.starts(1100, 384) == [0, 358, 716]
