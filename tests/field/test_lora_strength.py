@@ -1,4 +1,4 @@
-"""A LoRA's strength is read from wherever it is stated, for every naming and every module; or the file is refused."""
+"""A LoRA's strength is read from wherever it is stated, for every naming and every module, and kept by every tool."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hypir_core.cli import main
-from hypir_core.errors import ConfigError, SpecMismatchError, WeightsError
 from hypir_core.lora.convert import convert
 from hypir_core.lora.file import (
     Lora,
@@ -30,46 +28,9 @@ from hypir_core.lora.file import (
 )
 from hypir_core.lora.merge import merged_weights
 from hypir_core.lora.names import TARGET_MODULES, LoraForm, adaptable_modules
-from hypir_core.models.sd.backbone import load_base
-from hypir_core.weights.ldm_names import ldm_names
-from hypir_core.weights.search.locate import locate_base
 from hypir_core.weights.spec import LoraSpec, spec_to_metadata
-from train.generators.sd2_lora import Sd2LoraOptions, sd2_lora_on
+from tests.field.lora_samples import MODULES, NAMINGS, UNET, named, plain
 
-UNET = Path(__file__).parents[1] / "golden" / "hypir" / "model" / "unet"
-
-BLOCK = "down_blocks.0.attentions.0"
-MODULES = {
-    f"{BLOCK}.proj_in": (6, 5),
-    f"{BLOCK}.transformer_blocks.0.attn1.to_q": (6, 6),
-    f"{BLOCK}.transformer_blocks.0.attn2.to_k": (6, 7),
-    f"{BLOCK}.transformer_blocks.0.attn1.to_out.0": (5, 6),
-    f"{BLOCK}.transformer_blocks.0.ff.net.0.proj": (8, 6),
-    "down_blocks.0.resnets.0.conv1": (6, 5, 3, 3),
-    "down_blocks.0.downsamplers.0.conv": (6, 6, 3, 3),
-    "up_blocks.0.resnets.0.conv_shortcut": (6, 5, 1, 1),
-    "mid_block.resnets.0.conv2": (6, 6, 3, 3),
-    "conv_out": (4, 6, 3, 3),
-}
-LDM = ldm_names(MODULES)
-
-NAMINGS = {
-    "original": ("{m}.lora_A.default.weight", "{m}.lora_B.default.weight", "{m}.alpha"),
-    "other adapter": ("{m}.lora_A.style.weight", "{m}.lora_B.style.weight", "{m}.alpha"),
-    "diffusers": ("unet.{m}.lora_A.weight", "unet.{m}.lora_B.weight", "unet.{m}.alpha"),
-    "no prefix": ("{m}.lora_A.weight", "{m}.lora_B.weight", "{m}.alpha"),
-    "peft": (
-        "base_model.model.{m}.lora_A.weight",
-        "base_model.model.{m}.lora_B.weight",
-        "base_model.model.{m}.alpha",
-    ),
-    "diffusers 0.1x": ("unet.{m}.lora.down.weight", "unet.{m}.lora.up.weight", "unet.{m}.alpha"),
-    "processors": ("unet.{p}.lora_linear_layer.down.weight", "unet.{p}.lora_linear_layer.up.weight", "unet.{p}.alpha"),
-    "comfyui": ("{c}.lora_A.weight", "{c}.lora_B.weight", "{c}.alpha"),
-    "ldm": ("diffusion_model.{l}.lora_down.weight", "diffusion_model.{l}.lora_up.weight", "diffusion_model.{l}.alpha"),
-    "kohya": ("lora_unet_{k}.lora_down.weight", "lora_unet_{k}.lora_up.weight", "lora_unet_{k}.alpha"),
-    "kohya ldm": ("lora_unet_{u}.lora_down.weight", "lora_unet_{u}.lora_up.weight", "lora_unet_{u}.alpha"),
-}  # fmt: skip
 PLACES = (
     "nowhere",
     "tensors",
@@ -81,22 +42,6 @@ PLACES = (
     "kohya",
     "kohya with conv",
 )
-
-
-def named(naming: str, module: str) -> tuple[str, str, str]:
-    """Return the keys of down, up and alpha."""
-    parent, _, last = module.removesuffix(".0").rpartition(".")
-    old = f"{parent}.processor.{last}" if ".attn" in module else module
-    names = {
-        "m": module,
-        "p": old,
-        "c": old,
-        "l": LDM[module],
-        "k": module.replace(".", "_"),
-        "u": LDM[module].replace(".", "_"),
-    }
-    down, up, alpha = (template.format(**names) for template in NAMINGS[naming])
-    return down, up, alpha
 
 
 def is_large_convolution(module: str) -> bool:
@@ -268,6 +213,32 @@ def test_comfyui_gets_the_same_strength(case: Case):
     close(as_comfyui_does(tensors, 1.0), expected, 1e-5 * max(1.0, *case.scales.values()))
 
 
+@pytest.mark.parametrize("form", LoraForm)
+@pytest.mark.parametrize("alpha", [0.1, 1 / 3, 49.0])
+def test_a_file_of_ours_with_any_alpha_is_read_again(form: LoraForm, alpha: float):
+    lora = lora_from_tensors(plain(3), {}, MODULES, where="x")
+    lora = replace(lora, alpha=alpha, spec=LoraSpec(rank=3, alpha=alpha))
+    tensors, metadata = lora_to_tensors(lora, form)
+    again = lora_from_tensors(tensors, metadata, MODULES, where="x")
+    close(merged(again, 1.0), merged(lora, 1.0), 1e-6)
+
+
+def test_files_that_convert_writes_keep_ranks_of_their_own(tmp_path: Path):
+    tensors = plain(2) | {
+        key: tensor
+        for key, tensor in plain(5).items()
+        if key.startswith(("lora_unet_conv_out", "lora_unet_mid"))
+    }
+    tensors["lora_unet_conv_out.alpha"] = torch.tensor(1.0)
+    read_once = lora_from_tensors(tensors, {}, MODULES, where="x")
+    write_lora(tmp_path / "k.safetensors", read_once, form=LoraForm.kohya)
+    alphas = {k: t.item() for k, t in load_file(tmp_path / "k.safetensors").items() if k.endswith(".alpha")}
+    assert len(alphas) == len(MODULES)
+    assert alphas["lora_unet_conv_out.alpha"] == 1.0
+    assert alphas["lora_unet_mid_block_resnets_0_conv2.alpha"] == 5.0
+    assert read_lora(tmp_path / "k.safetensors", MODULES).notes == ()
+
+
 # What the tools themselves write.
 
 CONFIG = LoraConfig(
@@ -331,193 +302,3 @@ def test_a_peft_folder_is_converted_with_its_strength(unet: UNet2DConditionModel
     )
     expected = dict(merged_weights(base, lora))
     torch.testing.assert_close(dict(merged_weights(base, again)), expected, atol=1e-6, rtol=1e-6)
-
-
-# What is refused, by name.
-
-
-def plain(rank: int = 2) -> dict[str, Tensor]:
-    tensors = {}
-    for module, weight in MODULES.items():
-        keys = named("kohya", module)
-        tensors |= dict(zip(keys, map(torch.ones, factor_shapes(weight, rank)), strict=False))
-    return tensors
-
-
-def adapter(**changes: object) -> dict[str, str]:
-    return {"lora_adapter_metadata": json.dumps({"r": 2, "lora_alpha": 4, **changes})}
-
-
-def kohya(**changes: str) -> dict[str, str]:
-    return {"ss_network_dim": "2", "ss_network_alpha": "1", **changes}
-
-
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [
-        (adapter(use_rslora=True), r"got rsLoRA \(use_rslora in lora_adapter_metadata"),
-        (adapter(use_dora=True), "got DoRA"),
-        (adapter(peft_type="LOHA"), "kind LOHA"),
-        (adapter(peft_type="PeftType.ADALORA"), "kind ADALORA"),
-        (adapter(init_lora_weights="pissa_niter_16"), "pissa_niter_16, which also changes the base model"),
-        (adapter(lora_alpha=None), "got lora_alpha = None"),
-        (adapter(lora_alpha="8"), "got lora_alpha = '8'"),
-        (adapter(r=0), "got r = 0"),
-        (adapter(alpha_pattern={"(": 2.0}), "alpha_pattern"),
-        (adapter(rank_pattern={"conv1": "2"}), "rank_pattern"),
-        (adapter(r=4), r"another rank in 10 \(.*4 stated, 2 found"),
-        (adapter(rank_pattern={"conv1": 3}), r"another rank in 1 \(down_blocks.0.resnets.0.conv1"),
-        ({"lora_adapter_metadata": "{"}, "not valid JSON"),
-        ({"lora_adapter_metadata": "[1]"}, "JSON object"),
-        (kohya(ss_network_dim="Dynamic", ss_network_alpha="Dynamic"), "'Dynamic'"),
-        (kohya(ss_network_alpha="None"), "'None'"),
-        (kohya(ss_network_alpha="nan"), "'nan'"),
-        (kohya(ss_network_dim="32"), "ss_network_dim and ss_network_alpha, got another rank"),
-        (kohya(ss_network_args='{"conv_dim": "8"}'), r"another rank in 4 \(.*8 stated, 2 found"),
-        (kohya(ss_network_args='{"block_dims": "2,4"}'), "block_dims"),
-        (kohya(ss_network_args='{"rs_lora": "True"}'), "got rsLoRA"),
-        (kohya(ss_network_args="{"), "not valid JSON"),
-    ],
-)
-def test_a_statement_that_cannot_be_followed_is_refused(metadata: dict[str, str], message: str):
-    with pytest.raises(WeightsError, match=message) as caught:
-        lora_from_tensors(plain(), metadata, MODULES, where="my.safetensors")
-    assert str(caught.value).startswith("my.safetensors: ")
-    assert "\n" not in str(caught.value)
-
-
-STEM = "lora_unet_down_blocks_0_resnets_0_conv1"
-
-
-@pytest.mark.parametrize(
-    ("key", "kind"),
-    [
-        (f"{STEM}.dora_scale", "DoRA"),
-        ("base_model.model.conv_out.lora_magnitude_vector.weight", "DoRA"),
-        ("conv_out.lora_magnitude_vector", "DoRA"),
-        (f"{STEM}.hada_w1_a", "LoHa"),
-        (f"{STEM}.lokr_w2_b", "LoKr"),
-        (f"{STEM}.lora_mid.weight", "LoCon with a Tucker core"),
-        (f"{STEM}.oft_blocks", "OFT"),
-        (f"{STEM}.on_input", "IA³"),
-        (f"{STEM}.a1.weight", "GLoRA"),
-        ("conv_out.lora_B.default.bias", "a LoRA with biases"),
-        (f"{STEM}.diff_b", "whole differences of weights"),
-    ],
-)
-def test_other_kinds_of_adapters_are_refused_by_name(key: str, kind: str):
-    with pytest.raises(SpecMismatchError, match=f"expected a plain LoRA, got {kind} ") as caught:
-        lora_from_tensors(plain() | {key: torch.ones(2)}, {}, MODULES, where="my.safetensors")
-    assert key in str(caught.value)
-
-
-def test_a_config_that_may_belong_to_several_files_is_not_guessed_about(tmp_path: Path):
-    for name in ("a.safetensors", "b.safetensors"):
-        save_file(plain(), tmp_path / name)
-    (tmp_path / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 4}')
-    with pytest.raises(WeightsError, match=r"cannot tell whether adapter_config\.json"):
-        read_lora(tmp_path / "a.safetensors", MODULES)
-    save_file(plain(), tmp_path / "adapter_model.safetensors")
-    assert read_lora(tmp_path / "adapter_model.safetensors", MODULES).scale == 2
-    assert read_lora(tmp_path / "a.safetensors", MODULES).scale == 1
-
-
-def test_our_own_file_is_read_whatever_lies_beside_it(tmp_path: Path):
-    lora = lora_from_tensors(plain(), {}, MODULES, where="x")
-    write_lora(
-        tmp_path / "a.safetensors", replace(lora, spec=LoraSpec(rank=2, alpha=3), alpha=3.0), form=LoraForm.original
-    )  # fmt: skip
-    (tmp_path / "adapter_config.json").write_text("not JSON")
-    assert read_lora(tmp_path / "a.safetensors", MODULES).scale == 1
-
-
-# Text encoders.
-
-
-@pytest.mark.parametrize(
-    "prefix",
-    [
-        "lora_te_text_model_encoder_layers_0_mlp_fc1",
-        "lora_te1_text_model_encoder_layers_0_mlp_fc1",
-        "text_encoder.text_model.encoder.layers.0.mlp.fc1",
-        "text_encoder_2.text_model.encoder.layers.0.mlp.fc1",
-        "base_model.model.text_model.encoder.layers.0.mlp.fc1",
-        "text_model.encoder.layers.0.mlp.fc1",
-        "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1",
-    ],
-)
-@pytest.mark.parametrize("kind", [("lora_A", "lora_B"), ("lora_down", "lora_up"), ("hada_w1_a", "hada_w1_b")])
-def test_a_text_encoder_is_left_out_with_a_note(prefix: str, kind: tuple[str, str]):
-    text = {f"{prefix}.{part}.weight": torch.full((2, 2), float("nan")) for part in kind}
-    text[f"{prefix}.alpha"] = torch.tensor(1.0)
-    lora = lora_from_tensors(plain() | text, kohya(), MODULES, where="x")
-    assert lora.factors.keys() == MODULES.keys()
-    assert len(lora.notes) == 1
-    assert lora.notes[0].startswith(f"left out: keys of a text encoder, 3 ({prefix}")
-    with pytest.raises(WeightsError, match="only one of a text encoder"):
-        lora_from_tensors(text, {}, MODULES, where="x")
-
-
-def test_a_scale_that_does_not_fit_the_number_format_is_not_folded_in():
-    lora = lora_from_tensors({k: t.half() for k, t in plain().items()}, {}, MODULES, where="x")
-    with pytest.raises(WeightsError, match=r"too large for the number format"):
-        lora_to_tensors(replace(lora, alpha=1e6), LoraForm.original)
-    tensors, _ = lora_to_tensors(replace(lora, alpha=1e6), LoraForm.kohya)
-    assert lora_from_tensors(tensors, {}, MODULES, where="x").scale == 5e5
-
-
-@pytest.mark.parametrize("form", LoraForm)
-@pytest.mark.parametrize("alpha", [0.1, 1 / 3, 49.0])
-def test_a_file_of_ours_with_any_alpha_is_read_again(form: LoraForm, alpha: float):
-    lora = lora_from_tensors(plain(3), {}, MODULES, where="x")
-    lora = replace(lora, alpha=alpha, spec=LoraSpec(rank=3, alpha=alpha))
-    tensors, metadata = lora_to_tensors(lora, form)
-    again = lora_from_tensors(tensors, metadata, MODULES, where="x")
-    close(merged(again, 1.0), merged(lora, 1.0), 1e-6)
-
-
-def test_files_that_convert_writes_keep_ranks_of_their_own(tmp_path: Path):
-    tensors = plain(2) | {
-        key: tensor
-        for key, tensor in plain(5).items()
-        if key.startswith(("lora_unet_conv_out", "lora_unet_mid"))
-    }
-    tensors["lora_unet_conv_out.alpha"] = torch.tensor(1.0)
-    read_once = lora_from_tensors(tensors, {}, MODULES, where="x")
-    write_lora(tmp_path / "k.safetensors", read_once, form=LoraForm.kohya)
-    alphas = {k: t.item() for k, t in load_file(tmp_path / "k.safetensors").items() if k.endswith(".alpha")}
-    assert len(alphas) == len(MODULES)
-    assert alphas["lora_unet_conv_out.alpha"] == 1.0
-    assert alphas["lora_unet_mid_block_resnets_0_conv2.alpha"] == 5.0
-    assert read_lora(tmp_path / "k.safetensors", MODULES).notes == ()
-
-
-# Who else reads LoRAs.
-
-
-@pytest.fixture
-def of_mixed_ranks(tmp_path: Path) -> Path:
-    """Return the golden LoRA with a smaller rank in one module, as a resized one has."""
-    lora = read_lora(UNET.parents[1] / "lora.pth")
-    down, up = lora.factors["conv_out"]
-    resized = replace(lora, factors={**lora.factors, "conv_out": (down[:2], up[:, :2])})
-    write_lora(tmp_path / "resized.safetensors", resized, form=LoraForm.original)
-    return tmp_path / "resized.safetensors"
-
-
-def test_training_goes_on_from_one_rank_only(of_mixed_ranks: Path):
-    base = load_base(locate_base(UNET.parent))
-    options = Sd2LoraOptions(lora=str(of_mixed_ranks))
-    with pytest.raises(ConfigError, match=r"modules of the ranks 2, 4"):
-        sd2_lora_on(base, options, base=None, device=torch.device("cpu"))
-
-
-def test_the_command_line_says_what_was_assumed(
-    of_mixed_ranks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    out = tmp_path / "out.safetensors"
-    assert main(["convert", str(of_mixed_ranks), str(out), "--base", str(UNET.parent)]) == 0
-    assert "note: the LoRA's alpha is not stated: alpha = rank is assumed" in capsys.readouterr().err
-    assert read_lora(
-        out, adaptable_modules(load_file(UNET / "diffusion_pytorch_model.safetensors"))
-    ).ranks == (2, 4)

@@ -193,6 +193,14 @@ def test_feature_matching_is_zero_at_equality_and_pulls_only_the_image():
     assert target.grad is None
 
 
+def test_feature_matching_on_volumes_pulls_only_the_image():
+    mine = [torch.rand(1, 2, 3, 4, 5).requires_grad_()]
+    true = [torch.rand(1, 2, 3, 4, 5).requires_grad_()]
+    feature_matching(mine, true).backward()
+    assert mine[0].grad is not None
+    assert true[0].grad is None
+
+
 def test_r1_of_a_known_function():
     """D₁(x) = a·Σx over a map of n copies and D₂(x) = ½·Σx² give the gradient a + x."""
     real = noise(2, 3, 4, 5, dtype=torch.float64).requires_grad_()

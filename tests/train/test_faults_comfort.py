@@ -1,4 +1,4 @@
-"""What a person is told: the start, a dry run, the bar; and optimisers of other packages."""
+"""What a person is told: the start, a dry run, the bar, the log; and optimisers of other packages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import logging
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,25 +14,17 @@ from torch import nn
 
 from hypir_core.errors import ConfigError, MissingDependencyError
 from tests.train.equality import assert_equal
+from tests.train.tiny_runs import tiny, words
 from train.__main__ import main
-from train.config import TrainConfig, load_config
 from train.run.building import build
 from train.run.memory import count_kept, held_by
+from train.run.meter import Meter, length_of_time
 from train.run.progress_bar import NoBar, RichBar, progress_bar
 from train.run.recipe import train
 
 pytestmark = pytest.mark.tiny
 
 JUDGE = "discriminators.judge={name: unet, options: {features: 4, depth: 2}, weight: 0.1, ramp: {start: 3}}"
-
-
-def words(photos: Path, out: Path, steps: int, *assignments: str) -> list[str]:
-    return ["tiny_cpu_pixel", f"data.root={photos}", f"output_dir={out}", f"max_steps={steps}", *assignments]
-
-
-def tiny(photos: Path, out: Path, steps: int, *assignments: str) -> TrainConfig:
-    preset, *rest = words(photos, out, steps, *assignments)
-    return load_config(preset, rest)
 
 
 def test_the_start_says_where_on_what_and_from_where(photos, tmp_path, caplog):
@@ -135,6 +126,47 @@ def test_the_bar_shows_on_a_terminal_only_and_the_log_stays_whole(photos, tmp_pa
         assert handler.stream is screen
     finally:
         logging.getLogger().removeHandler(handler)
+
+
+def test_the_log_tells_the_weighted_losses(photos, tmp_path, caplog):
+    caplog.set_level("INFO")
+    train(
+        tiny(
+            photos,
+            tmp_path,
+            2,
+            "losses={}",
+            "losses.l1.weight=10",
+            "losses.l2.weight=0.5",
+            "tracking.every=2",
+        )
+    )
+    (line,) = [message for message in caplog.messages if message.startswith("step 2/2")]
+    rows = dict(row.split(",")[1:] for row in (tmp_path / "scalars.csv").read_text().splitlines()[1:])
+    total = 10 * float(rows["loss/l1"]) + 0.5 * float(rows["loss/l2"])
+    assert float(rows["loss/total"]) == pytest.approx(total, rel=1e-4)
+    assert f"loss {float(rows['loss/total']):.4g} = l1 {10 * float(rows['loss/l1']):.4g} + l2 " in line
+    assert "s/step" in line
+    assert "GiB RAM" in line
+
+
+def test_time_left_is_not_counted_modulo_a_day():
+    assert [length_of_time(s) for s in (0, 59.6, 3599, 7261, 86400 * 3 + 7200)] == [
+        "0s", "1m00s", "59m59s", "2h01m", "3d02h",
+    ]  # fmt: skip
+
+
+def test_what_is_done_apart_is_no_part_of_a_step(monkeypatch):
+    from train.run import meter
+
+    clock = iter([0.0, 10.0, 110.0, 120.0])
+    monkeypatch.setattr(meter.time, "perf_counter", lambda: next(clock))
+    counted = Meter(torch.device("cpu"))
+    with counted.apart():
+        pass
+    for _ in range(4):
+        counted.step_done()
+    assert counted.read()["speed/step_s"] == 5.0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from hypir_core.errors import ConfigError, SpecMismatchError
+from tests.train.tiny_runs import tiny
 from train.config import TrainConfig, load_config
+from train.losses import Compared
 from train.players import trained_state
 from train.run import recipe
 from train.run.building import Run, build
@@ -145,6 +147,19 @@ def test_cadence_warm_up_and_schedule(photos, tmp_path, monkeypatch):
     assert moved == [4, 6, 8]
     (lr, *_) = players_of(config)["judge"]["lr_schedule"]["_last_lr"]
     assert lr == pytest.approx(1e-5)
+
+
+def test_features_are_not_matched_before_the_discriminator_learns(photos, tmp_path):
+    judge = "discriminators.judge={name: unet, options: {features: 4, depth: 2}, feature_matching: {weight: 1}, %s}"
+    ramp = "ramp: {shape: linear, start: 3, length: 4}"
+    run = build(tiny(photos, tmp_path, 9, judge % ramp))
+    batch = next(run.stream)
+    pair = Compared(image=batch.hq, target=batch.hq)
+    names = [set(run.rivals[0].generator_terms(step, pair, run.accelerator)) for step in range(6)]
+    assert names == [set()] * 4 + [{"judge", "judge_features"}] * 2
+    alone = build(tiny(photos, tmp_path, 9, judge % "weight: 0, ramp: {start: 2}"))
+    names = [set(alone.rivals[0].generator_terms(step, pair, alone.accelerator)) for step in range(4)]
+    assert names == [set(), set(), {"judge_features"}, {"judge_features"}]
 
 
 def test_own_batches_are_drawn_when_nothing_is_shared(photos, tmp_path):

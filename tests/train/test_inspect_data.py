@@ -1,17 +1,24 @@
-"""What a person sees of the data: the contact sheet, the summary, the list of bad files of a run."""
+"""What a person sees of the data: the contact sheet, the summary and its counts, the list of bad files of a run."""
 
 from __future__ import annotations
 
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from tests.train.pair_streams import SCALE, data
 from train.__main__ import main
+from train.config import load_config
 from train.data.contact_sheet import GAP_PX, LabelledPair, contact_sheet
-from train.data.inspection import SHEET
+from train.data.inspection import SHEET, inspect_data
+from train.data.opening import open_source
 
 
 def settings(photos: Path, out: Path, *more: str) -> list[str]:
@@ -44,6 +51,41 @@ def test_inspect_data_writes_a_sheet_and_says_what_there_is(photos, tmp_path, ca
     with Image.open(tmp_path / "out" / SHEET) as sheet:
         assert sheet.width > 2 * 256
         assert len(sheet.getcolors(sheet.width * sheet.height) or ()) > 1000
+
+
+@given(good=st.integers(1, 4), torn=st.integers(0, 3), text=st.integers(0, 3), small=st.integers(0, 2))
+@hypothesis_settings(max_examples=12, deadline=None)
+def test_inspect_data_counts_every_file_once(tmp_path_factory, good, torn, text, small):
+    root = tmp_path_factory.mktemp("counted")
+    whole = root / "good0.png"
+    for index in range(good):
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+            root / f"good{index}.png"
+        )
+    for index in range(torn):
+        (root / f"torn{index}.png").write_bytes(whole.read_bytes()[:1000])
+    for index in range(text):
+        (root / f"text{index}.png").write_text("no picture")
+    for index in range(small):
+        Image.new("RGB", (8, 8)).save(root / f"small{index}.png")
+    config = load_config("tiny_cpu_pixel", [f"data.root={root}", f"output_dir={root / 'out'}", "max_steps=1"])
+    said = "\n".join(inspect_data(config, pairs=1, decode_all=True))
+    assert f"pictures    {good} to train on" in said
+    assert f"left out    {torn + text + small}\n" in said
+    assert f"0 of {good} decoded pictures" in said
+
+
+def test_a_damaged_shard_is_no_picture_in_the_count(tmp_path, caplog):
+    (tmp_path / "a.tar").write_bytes(b"no tar" * 200)
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "y.png")
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        for name in ("x.png", "y.png"):
+            tar.add(tmp_path / name, name)
+    with caplog.at_level("WARNING"):
+        source = open_source(data(tmp_path / "*.tar"), scale=SCALE)
+    assert (len(source), source.left_out, len(source.skipped)) == (1, 1, 2)
+    assert "1 of 2 pictures are left out" in caplog.text
 
 
 def test_the_low_half_is_shown_left_of_the_target_and_enlarged_without_smoothing():

@@ -13,6 +13,7 @@ from hypir_core.errors import ConfigError, SpecMismatchError
 from hypir_core.models.architectures import ARCHITECTURES, register_generator
 from hypir_core.models.architectures.sizes import Sizes
 from hypir_core.weights.spec import GeneratorSpec
+from tests.train.loss_terms import compared, pictures, term
 from train.config import load_config
 from train.discriminators import DISCRIMINATORS, register_discriminator
 from train.losses import LOSSES, register_loss
@@ -147,3 +148,18 @@ def test_decorators_make_names_known_and_bad_paths_are_sentences(parts, photos, 
     )
     with pytest.raises(ConfigError, match=r"generator\.name: no_such_package cannot be imported"):
         check_options(config)
+
+
+def test_a_loss_of_ones_own_is_registered_and_used_by_name(monkeypatch):
+    for part in ("_entries", "_names"):
+        monkeypatch.setattr(LOSSES, part, dict(getattr(LOSSES, part)))
+
+    @register_loss("largest", summary="the largest error")
+    def largest(image: torch.Tensor, target: torch.Tensor, *, times: float = 1.0) -> torch.Tensor:
+        return times * (image - target).abs().max()
+
+    image, target = pictures(1, 3, 4, 4)
+    got = term("largest", options={"times": 3}).of(compared(image, target))
+    torch.testing.assert_close(got, 6 * (image - target).abs().max())
+    with pytest.raises(ConfigError, match="registered twice"):
+        register_loss("l1")(largest)

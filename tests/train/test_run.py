@@ -16,10 +16,11 @@ from hypir_core.config import to_plain
 from hypir_core.errors import ConfigError, SpecMismatchError, TrainingDivergedError
 from hypir_core.models.architectures import build_architecture
 from hypir_core.weights.spec import GeneratorSpec, spec_from_metadata
-from hypir_core.weights.tensors import read_tensors
+from hypir_core.weights.tensors import read_tensors, write_tensors
 from tests.train.equality import assert_equal
+from tests.train.tiny_runs import tiny
 from train.__main__ import main
-from train.config import TrainConfig, load_config
+from train.config import load_config
 from train.players import optimiser_step
 from train.run import precision
 from train.run.building import build
@@ -28,16 +29,11 @@ from train.run.logbook import StepLog
 from train.run.meter import Meter
 from train.run.recipe import generator_losses, generator_step, train
 from train.run.start_message import start_lines
+from train.run.warm_start import read_fitting
 
 pytestmark = pytest.mark.tiny
 
 ROOT = Path(__file__).parents[2]
-
-
-def tiny(photos: Path, out: Path, steps: int, *assignments: str) -> TrainConfig:
-    return load_config(
-        "tiny_cpu_pixel", [f"data.root={photos}", f"output_dir={out}", f"max_steps={steps}", *assignments]
-    )
 
 
 def state_of(run_dir: Path) -> dict:
@@ -198,6 +194,14 @@ def test_warm_start_takes_the_weights_of_base_model(photos, tmp_path):
     assert_equal(dict(run.player.module.state_dict()), load_file(weights))
     with pytest.raises(SpecMismatchError, match=r"base_model: .*generator\.options"):
         build(tiny(photos, tmp_path / "third", 2, f"base_model={weights}", "generator.options.features=12"))
+
+
+def test_tensors_that_differ_are_counted_among_all_of_both_sides(tmp_path):
+    path = tmp_path / "other.safetensors"
+    write_tensors(path, {name: torch.zeros(2) for name in "abcdef"}, {})
+    own = {"a": torch.zeros(2), "b": torch.zeros(3)}
+    with pytest.raises(SpecMismatchError, match="; 5 of 6 tensors differ, first b: file 2, generator 3;"):
+        read_fitting(path, own, key="base_model", what="generator", advice="look")
 
 
 def test_an_export_that_the_generator_does_not_have_is_refused(photos, tmp_path):

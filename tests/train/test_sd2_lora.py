@@ -24,6 +24,7 @@ from tests.train.equality import assert_equal
 from train.config import LossConfig, TrainConfig, load_config
 from train.data.batch import Batch
 from train.generators import Generator, build_generator
+from train.generators.cut_prompts import CutPrompts
 from train.generators.lora_layers import add_lora_
 from train.players import trained_state
 from train.run import checkpoint, precision
@@ -177,6 +178,20 @@ def test_prompts_that_are_cut_are_counted_and_told_once(tiny, photos, tmp_path, 
         r"is longer than 75 tokens: its last \d+ tokens were not used",
         said[0],
     )
+
+
+def test_prompts_are_counted_once_each():
+    from hypir_core.models.sd.prompt import PromptTokens
+
+    fields = dict.fromkeys(PromptTokens.__dataclass_fields__) | {"dropped": 0}
+    whole, cut = PromptTokens(**fields), PromptTokens(**(fields | {"dropped": 3}))
+    counted = CutPrompts()
+    for _ in range(5):
+        for prompt, tokens in (("", whole), ("a cat", whole), ("a dog " * 60, cut)):
+            counted.count(prompt, tokens)
+    (said,) = counted.notes()
+    assert said.startswith("1 of 2 different prompts seen so far were cut")
+    assert counted.notes() == ()
 
 
 def test_prompts_that_fit_are_not_remarked_on(tiny, picture_01):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from hypir_core.errors import HypirError
+from hypir_core.errors import HypirError, MissingDependencyError
+from tests.train.tiny_runs import tiny
 from train.config import TrackingConfig, load_config
 from train.run import tracking
 from train.run.checkpoint_folders import checkpoints
@@ -103,6 +106,36 @@ def test_weights_and_biases_without_a_network(run, monkeypatch):
     pictures = list(written.parent.glob("files/media/images/**/*.png"))
     assert pictures
     assert (folder / tracking.WANDB_ID).read_text().strip() == written.stem.removeprefix("run-")
+
+
+class FakeRun:
+    def __init__(self, made: list, **options):
+        made.append(options)
+        self.id = options["id"] or "new-id"
+
+    def log(self, *_args, **_kwargs):
+        pass
+
+    def finish(self):
+        pass
+
+
+@pytest.mark.tiny
+def test_a_resumed_run_goes_on_with_the_same_one_of_weights_and_biases(photos, tmp_path, monkeypatch):
+    """A server gives the names, so two functions stand here for it; the test above runs the package without one."""
+    made: list = []
+    package = SimpleNamespace(init=lambda **options: FakeRun(made, **options), Image=lambda image: image)
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    for steps in (2, 4):
+        train(tiny(photos, tmp_path, steps, "tracking.wandb=mine"))
+    assert [(options["id"], options["resume"]) for options in made] == [(None, "allow"), ("new-id", "allow")]
+
+
+@pytest.mark.tiny
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(MissingDependencyError, match=r"run: pip install 'onestep-restore\[track\]'$"):
+        tracking.WeightsAndBiases("mine", tmp_path, {}, resumed=False)
 
 
 def test_every_tracker_gets_the_same(tmp_path, monkeypatch):
