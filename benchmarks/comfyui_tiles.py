@@ -1,11 +1,12 @@
 """Tiled Encode and Tiled Decode against ComfyUI's own tiled nodes: time and seams, on the same VAE.
 
-    COMFYUI_PYTHON benchmarks/comfyui_tiles.py COMFYUI [SIDE] > benchmarks/results/comfyui_tiles.json
+    COMFYUI_PYTHON benchmarks/comfyui_tiles.py COMFYUI [SIDE [WIDTH]] > benchmarks/results/comfyui_tiles.json
 
 Runs in ComfyUI's environment, on its CPU; all nodes with their defaults. The VAE is Stable Diffusion's in full size
 with random numbers, in the format that ComfyUI chooses. The seam measure is the mean step across the lines where a
 tile begins or ends ÷ that across the other lines; 1 is no seam. CPU seconds are those of the process, which other
-work on the machine changes little. SIDE is 1024 px unless given; below, the plugin needs one tile only. Prints JSON.
+work on the machine changes little. SIDE is 1024 px unless given; up to 864 px the plugin needs one tile only, and there
+is no seam to measure. WIDTH is the VAE's, 128 unless given: a thin one shows that all of this runs. Prints JSON.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ DDCONFIG: dict[str, Any] = {
 def main() -> None:
     comfyui = sys.argv[1]
     side = int(sys.argv[2]) if len(sys.argv) > 2 else 1024
+    width = int(sys.argv[3]) if len(sys.argv) > 3 else DDCONFIG["ch"]
     sys.path.insert(0, comfyui)
     sys.argv = [sys.argv[0]]
     import comfy.cli_args
@@ -51,8 +53,9 @@ def main() -> None:
     plugin = load_plugin()
     seams = sys.modules[plugin_name() + ".hypir_core.metrics.seams"]
     plans = sys.modules[plugin_name() + ".hypir_core.tiling.plan"]
-    latents = sys.modules[plugin_name() + ".nodes.latents"]
-    vae = random_vae()
+    parts = sys.modules[plugin_name() + ".hypir_core.engines.diffusion.parts"]
+    plan = plans.plan_tiles((side, side), parts.VAE_TILE, grain_px=8)
+    vae = random_vae(width)
     picture = smooth_picture(side)
     size = {"size_rule": "scale", "scale": 1.0, "longest_side_px": 2048, "megapixels": 4.0}
     tiles = {"tile_px": 0, "overlap_px": 0}
@@ -78,10 +81,7 @@ def main() -> None:
         image = timed("decode, ours", lambda: plugin["HypirTiledDecode"].execute(latent, vae, **tiles)[0])
         core_image = timed("decode, core", lambda: stock.VAEDecodeTiled().decode(vae, latent, 512, 64)[0])
 
-    plan = plans.plan_tiles(side, side, latents.VAE_TILE, grain_px=8)
-    own = inner_edges(
-        [start for start, _ in plan.rows] + [start + length for start, length in plan.rows], side
-    )
+    own = inner_edges([edge for start, length in plan.axes[0] for edge in (start, start + length)], side)
     theirs = core_edges(side)
     for name, tensor, edges, unit in (
         ("encode, ours", ours["samples"], own, 8),
