@@ -52,3 +52,12 @@ def assert_same(left: list[Batch], right: list[Batch]) -> None:
     for a, b in zip(left, right, strict=True):
         assert torch.equal(a.hq, b.hq)
         assert torch.equal(a.lq, b.lq)
+        assert a.prompts == b.prompts
+
+
+def joined(left: list[Batch], right: list[Batch]) -> list[Batch]:
+    """Return the batches of two processes as the one process would have them."""
+    return [
+        Batch(torch.cat([a.hq, b.hq]), torch.cat([a.lq, b.lq]), (*a.prompts, *b.prompts))
+        for a, b in zip(left, right, strict=True)
+    ]

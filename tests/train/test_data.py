@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from hypir_core.errors import ConfigError
+from tests.train.pair_streams import assert_same, joined, take
 from train.config import Crop, DataConfig, DegradeOn, PoolConfig, RecipeShare
-from train.data.batch import Batch
 from train.data.degrading import build_mixture
 from train.data.opening import open_source
 from train.data.pairs import PairSequence
@@ -42,16 +42,6 @@ def halves(pairs: PairSequence, index: int) -> tuple[torch.Tensor, torch.Tensor]
     item, _ = pairs.pair(index)
     assert item.lq is not None
     return item.hq, item.lq
-
-
-def take(source: PairStream, count: int) -> list[Batch]:
-    return [next(source) for _ in range(count)]
-
-
-def assert_same(left: list[Batch], right: list[Batch]) -> None:
-    for a, b in zip(left, right, strict=True):
-        assert torch.equal(a.hq, b.hq)
-        assert torch.equal(a.lq, b.lq)
 
 
 def test_a_pair_depends_on_its_index_alone(photos):
@@ -97,8 +87,7 @@ def test_workers_give_the_same_batches_as_none(photos):
 def test_two_processes_together_see_the_batches_of_one(photos):
     data = config(photos)
     halves = [take(stream(replace(data, batch_size=2), rank=rank, processes=2), 3) for rank in range(2)]
-    joined = [Batch(torch.cat([a.hq, b.hq]), torch.cat([a.lq, b.lq])) for a, b in zip(*halves, strict=True)]
-    assert_same(joined, take(stream(data), 3))
+    assert_same(joined(*halves), take(stream(data), 3))
 
 
 def test_the_pool_uses_samples_as_often_as_it_says(photos):

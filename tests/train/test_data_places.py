@@ -7,16 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from hypir_core.errors import ConfigError
-from tests.train.pair_streams import SCALE, assert_same, data, sequence, stream, take
+from tests.train.pair_streams import SCALE, assert_same, data, joined, sequence, stream, take
 from train.__main__ import main
 from train.config import Crop, DataConfig, DegradeOn, PoolConfig, RootShare, SourceConfig
-from train.data.batch import Batch
 from train.data.opening import open_source
 from train.data.turns import BLOCK, shares_of, turn
 
@@ -69,10 +67,7 @@ def test_mixed_places_resume_exactly_with_any_workers_and_processes(tmp_path, po
     assert_same(take(stream(config, position=first.position), 6), straight[4:])
     if not pool.size:
         halves = [take(stream(replace(config, batch_size=2), rank=rank, processes=2), 3) for rank in range(2)]
-        together = [
-            Batch(torch.cat([a.hq, b.hq]), torch.cat([a.lq, b.lq])) for a, b in zip(*halves, strict=True)
-        ]
-        assert_same(together, straight[:3])
+        assert_same(joined(*halves), straight[:3])
 
 
 def test_the_hash_of_a_mixture_follows_weights_and_pictures_not_paths(tmp_path):

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from hypir_core.errors import ConfigError
-from tests.train.tiny_runs import tiny
+from tests.train.tiny_runs import stopped_at_step_3, tiny
 from train.run.building import build
 from train.run.checkpoint_folders import newest_checkpoint
 
 pytestmark = pytest.mark.tiny
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_sigterm_to_accelerate_launch_stops_the_training_with_a_checkpoint(photos, tmp_path):
@@ -34,18 +30,9 @@ def test_sigterm_to_accelerate_launch_stops_the_training_with_a_checkpoint(photo
         sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
         "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "train", *words,
     ]  # fmt: skip
-    with subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as job:
-        assert job.stderr is not None
-        said = []
-        for line in job.stderr:
-            said.append(line)
-            if "step 3/" in line:
-                os.kill(job.pid, signal.SIGTERM)  # the launcher only, as a scheduler does
-                break
-        said += job.stderr.readlines()  # until the training itself has ended
-    assert "stopped at step" in "".join(said)
+    # the launcher only gets it, as from a scheduler
+    with stopped_at_step_3(command, lambda job: os.kill(job.pid, signal.SIGTERM)) as (_, said):
+        assert "stopped at step" in said
     assert newest_checkpoint(run) is not None
     assert (run / "generator.safetensors").exists()
 

@@ -18,7 +18,7 @@ from hypir_core.models.architectures import build_architecture
 from hypir_core.weights.spec import GeneratorSpec, spec_from_metadata
 from hypir_core.weights.tensors import read_tensors, write_tensors
 from tests.train.equality import assert_equal
-from tests.train.tiny_runs import tiny
+from tests.train.tiny_runs import ROOT, stopped_at_step_3, tiny
 from train.__main__ import main
 from train.config import load_config
 from train.players import optimiser_step
@@ -32,8 +32,6 @@ from train.run.start_message import start_lines
 from train.run.warm_start import read_fitting
 
 pytestmark = pytest.mark.tiny
-
-ROOT = Path(__file__).parents[2]
 
 
 def state_of(run_dir: Path) -> dict:
@@ -78,19 +76,9 @@ def test_a_signal_to_the_whole_job_stops_it_with_a_checkpoint(photos, tmp_path, 
     """A terminal and a cluster's scheduler send it to the workers that read pictures as well."""
     words = ["tiny_cpu_pixel", f"data.root={photos}", f"output_dir={tmp_path / 'run'}", "max_steps=100000"]
     command = [sys.executable, "-m", "train", *words, "data.workers=1", "tracking.every=1"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as job:
-        assert job.stderr is not None
-        said = []
-        for line in job.stderr:
-            said.append(line)
-            if "step 3/" in line:
-                os.killpg(job.pid, sent)
-                break
-        said += job.stderr.readlines()
-        assert job.wait(60) == 0, "".join(said)
-    assert "stopped at step" in "".join(said)
+    with stopped_at_step_3(command, lambda job: os.killpg(job.pid, sent)) as (job, said):
+        assert job.wait(60) == 0, said
+    assert "stopped at step" in said
     assert newest_checkpoint(tmp_path / "run") is not None
 
 

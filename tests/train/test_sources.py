@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from hypir_core.errors import ConfigError
+from tests.train.pair_streams import assert_same, take
 from train.config import (
     Crop,
     DataConfig,
@@ -29,7 +30,6 @@ from train.config import (
     ValidationConfig,
 )
 from train.data.bad_files import BadFiles
-from train.data.batch import Batch
 from train.data.degrading import build_mixture
 from train.data.fixed import read_fixed
 from train.data.opening import open_source
@@ -150,17 +150,6 @@ def sequence(config: DataConfig, *, seed: int = 3) -> PairSequence:
 
 def stream(config: DataConfig, **options) -> PairStream:
     return PairStream(sequence(config), config, device=CPU, **({"report": lambda lines: None} | options))
-
-
-def take(source: PairStream, count: int) -> list[Batch]:
-    return [next(source) for _ in range(count)]
-
-
-def assert_same(left: list[Batch], right: list[Batch]) -> None:
-    for a, b in zip(left, right, strict=True):
-        assert torch.equal(a.hq, b.hq)
-        assert torch.equal(a.lq, b.lq)
-        assert a.prompts == b.prompts
 
 
 @pytest.mark.parametrize("make", MAKERS)
